@@ -1,0 +1,40 @@
+# The map of the project's commands. `make` alone prints it.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+# DVC starts the stages with the `python` of the activated environment.
+ACTIVATE := . $(VENV)/bin/activate
+
+.PHONY: help repro test test-all lint benchmark-here clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "segcore needs Python 3.11 or newer, '$(PYTHON)' is older; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . \
+		|| $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+repro: $(READY)  ## run the whole chain (params.yaml says what) and compare with the committed numbers
+	@$(ACTIVATE) && dvc repro && python -m pipeline.compare
+
+benchmark-here: $(READY)  ## measure speed again, on this machine
+	@$(ACTIVATE) && dvc repro --single-item --force benchmark && dvc repro report
+
+test: $(READY)  ## the tests, a few minutes
+	@$(ACTIVATE) && python -m pytest -m "not slow"
+
+test-all: $(READY)  ## the slow tests too; the main chain must be up to date
+	@$(ACTIVATE) && python -m pytest && test "$$(dvc status dvc.yaml)" = "Data and pipelines are up to date." || \
+		{ echo "tests failed, or the chain is not up to date: see dvc status dvc.yaml"; exit 1; }
+
+lint: $(READY)  ## style
+	@$(ACTIVATE) && ruff check . && ruff format --check .
+
+clean:  ## remove results and caches, keep data and .venv
+	rm -rf work .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,167 @@
+"""The report's content: what was run, what came out, and what each number needs to be believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.reporting.examples import examples_section
+from pipeline.reporting.inputs import Run
+from pipeline.reporting.metrics import commands, digests, measured, versions
+from pipeline.reporting.page import Cell, KeyFigure, Notice, Page, Picture, Section, Table, Text
+from pipeline.reporting.scores import classes_section, confusion_section, result_section
+from pipeline.reporting.words import NONE, digits, duration, flat, percent, plain, setting, size
+from segcore.visualize import curve_figure, figure_png, figure_svg
+
+
+def build_page(run: Run, photographs: bool) -> Page:
+    """The whole page; `photographs` says whether pictures of the data set may stand on it."""
+    scored = [classes_section(run), confusion_section(run), examples_section(run, photographs)] if run.mode else []
+    sections = [
+        result_section(run, fastest(run)),
+        setup_section(run),
+        *scored,
+        training_section(run),
+        speed_section(run),
+        provenance_section(run),
+    ]
+    subtitle = (
+        f"Semantic segmentation into {run.labels.num_classes} classes, trained on {run.training_images} images, "
+        f"scored on {len(run.validation)}. Seed {run.params['seed']}."
+    )
+    return Page(f"{run.params['model']} on {run.data.title}", subtitle, sections)
+
+
+def setup_section(run: Run) -> Section:
+    """Model, data and training settings; what is unusual is said loudly."""
+    train, batch = run.recipe["train"], run.recipe["train"]["batch_size"]
+    passes = run.training["iterations"] * batch / run.training_images
+    rows = [
+        ("model", f"{run.params['model']}, {run.training['parameters']:,} parameters with auxiliary heads"),
+        ("data set", f"{run.data.title}: {run.training_images} training, {len(run.validation)} validation images"),
+        ("seed", str(run.params["seed"])),
+        ("iterations", f"{run.training['iterations']} of {batch} crops ({digits(passes)} passes over the images)"),
+        ("crop H×W", size(train.get("crop"))),
+        ("learning rate", plain(train.get("lr"))),
+        ("precision", _precision(run)),
+        ("pretrained", _pretrained(run.receipt)),
+        ("trained in", _duration(run)),
+        ("trained on", ", ".join(str(run.training[key]) for key in ("device", "system") if key in run.training)),
+    ]
+    recipe = [(key, setting(key, value)) for key, value in flat(train) if key != "code"]
+    folded = Table(("setting", "value"), recipe, "ll", folded="Complete training recipe")
+    return Section("What was run", [*_notices(run), Table(("", ""), rows, "ll"), folded])
+
+
+def _notices(run: Run) -> list[Notice]:
+    texts = []
+    if run.receipt.get("pretrained", "none") == "none":
+        texts.append(
+            "Pretrained: none. The network started from random weights; a published result that started from a "
+            "pretrained backbone is no measure for it."
+        )
+    if run.params["override"]:
+        changed = ", ".join(f"{key} = {plain(value)}" for key, value in run.params["override"].items())
+        texts.append(f"Not the recipe as it stands: overridden in params.yaml: {changed}.")
+    return [Notice(text) for text in texts]
+
+
+def _pretrained(receipt: dict[str, Any]) -> str:
+    name = receipt.get("pretrained", "none")
+    return f"{name}, sha256 `{receipt['sha256'][:16]}`" if receipt.get("sha256") else name
+
+
+def _precision(run: Run) -> str:
+    """The arithmetic used, and the recipe's where the machine did not have it."""
+    asked, used = run.recipe["train"].get("precision", "float32"), run.training.get("precision", "float32")
+    known = {"fp16": "float16", "bf16": "bfloat16"}
+    return used if used == known.get(asked, asked) else f"{used}; the recipe's {asked} is not for this machine"
+
+
+def _duration(run: Run) -> str:
+    start, seconds = run.training.get("resumed_from"), duration(run.training["seconds"])
+    since = f" since iteration {start}, where it was resumed" if start else ""
+    return f"{seconds}{since}, {digits(run.training.get('images_per_second'))} images per second"
+
+
+def training_section(run: Run) -> Section:
+    """The curve, and where it ended."""
+    losses = {"loss": run.curve["loss"]}
+    if (run.curve.get("auxiliary", run.curve["loss"]) > 0).any() and "main" in run.curve:
+        losses |= {"main head": run.curve["main"]}
+    figure = curve_figure(run.curve["iteration"], losses, run.curve["lr"])
+    caption = f"Each point is the mean since the point before; the last loss is {digits(run.curve['loss'][-1], 4)}."
+    alt = "Training loss and learning rate over the iterations"
+    return Section("Training", [Picture("curve.png", figure_svg(figure), figure_png(figure), alt, caption)])
+
+
+def fastest(run: Run) -> KeyFigure | None:
+    """The highest rate at batch 1 and the largest image measured, named with how it was reached."""
+    single = [row for row in measured(run) if row["batch"] == 1]
+    if not single:
+        return None
+    largest = max(row["size"][0] * row["size"][1] for row in single)
+    best = max((row for row in single if row["size"][0] * row["size"][1] == largest), key=lambda row: row["fps"])
+    device = run.speed["device"]["gpu"] or run.speed["device"]["cpu"]
+    how = f"{best['backend']} {best['precision']}, {size(best['size'])}, batch 1, {device}"
+    return KeyFigure("Fastest backend", f"{digits(best['fps'])} fps", how)
+
+
+def speed_section(run: Run) -> Section:
+    """Every backend asked for, with its numbers or the reason why it has none, and the device."""
+    header = ("backend", "precision", "H×W", "batch", "fps", "median ms", "p90 ms", "p99 ms", "runs", "same labels %")
+    rows = [_speed_row(row) for row in run.speed["results"]]
+    graph = run.speed.get("graph", {})
+    caption = (
+        f"fps is batch / median latency, from {graph.get('input', 'float32 N×3×H×W in memory')} to "
+        f"{graph.get('output', 'argmax')}; reading, resizing and drawing are not in it. `same labels` is the share of "
+        "pixels with the label that PyTorch float32 gives them."
+    )
+    table = Table(header, rows, "ll" + "r" * 8, caption)
+    return Section("Speed", [*_speed_notices(run), Text(_device(run.speed["device"])), table])
+
+
+def _speed_notices(run: Run) -> list[Notice]:
+    texts = []
+    if run.speed["device"].get("loaded"):
+        texts.append("The machine was busy with other work while this was measured: read the figures as lower bounds.")
+    if run.speed.get("graph", {}).get("checkpoint_sha256", run.checkpoint) != run.checkpoint:
+        texts.append("Measured on another checkpoint than the one scored; `dvc repro benchmark` measures this one.")
+    return [Notice(text) for text in texts]
+
+
+def _speed_row(row: dict[str, Any]) -> list[Cell | str]:
+    start = [row["backend"], row["precision"], size(row["size"]), str(row["batch"])]
+    if row["status"] != "measured":
+        return [*start, Cell(f"{row['status']}: {row.get('reason', 'no reason given')}", span=6)]
+    latency = row["latency_ms"]
+    times = [digits(latency.get(name)) for name in ("median", "p90", "p99")]
+    return [*start, digits(row["fps"]), *times, str(row.get("samples", NONE)), percent(row.get("argmax_agreement"))]
+
+
+def _device(device: dict[str, Any]) -> str:
+    gpu = f"GPU {device['gpu']}" if device.get("gpu") else "no GPU"
+    software = [device.get("os", NONE)]
+    software += [
+        f"{name} {device[name]}" for name in ("python", "torch", "onnxruntime", "openvino") if device.get(name)
+    ]
+    machine = f"{device['cpu']}, {device['threads']} threads, {gpu}"
+    return f"Device: {machine}; {', '.join(software)}; measured {device.get('date', NONE)}."
+
+
+def provenance_section(run: Run) -> Section:
+    """Digests, versions and the commands that give the same again."""
+    found, typed = digests(run), commands(run)
+    rows = [
+        ("model file", f"sha256 `{found['checkpoint']}`"),
+        ("data, `files.csv`", f"sha256 `{found['data']}`"),
+        ("weights receipt", f"sha256 `{found['weights']}`"),
+        ("parameters", f"`{found['params']}`"),
+        ("label table", f"`{found['labels']}`"),
+        *((f"code of {stage}", f"`{value}`") for stage, value in found["code"].items()),
+        ("versions", plain(versions(run))),
+        ("everything again", f"`{typed['again']}`"),
+        ("this run as an experiment", f"`{typed['experiment']}`"),
+        ("stage by stage", ", ".join(f"`{command}`" for command in typed["stages"])),
+    ]
+    note = "`metrics/provenance.json` holds the same for programs, `metrics/` the numbers with six decimals."
+    return Section("Provenance", [Table(("", ""), rows, "ll", note)])

@@ -1,0 +1,140 @@
+"""The sections about accuracy: headline, modes, classes, confusion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.reporting.inputs import Run
+from pipeline.reporting.page import Cell, KeyFigure, KeyFigures, Notice, Picture, Section, Table, Text
+from pipeline.reporting.words import NONE, digits, percent, plain, setting, size
+from segcore.visualize import confusion_figure, figure_png, figure_svg
+
+RESAMPLES = 1000
+
+
+def image_miou(run: Run) -> np.ndarray:
+    """mIoU of each image in the first mode, float64 N: mean over the classes in its label or prediction."""
+    return _mean_iou(*_counts(run))
+
+
+def interval(run: Run) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the first mode's mIoU over the validation images; None without counts per image.
+
+    It shows how much the figure hangs on these images; how much it hangs on the seed, only other seeds can tell.
+    """
+    if f"{run.mode}_tp" not in run.counts:
+        return None
+    counts = _counts(run)
+    images = len(counts[0])
+    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
+    low, high = np.quantile(_mean_iou(*(draws @ count for count in counts)), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _counts(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    tp, fp, fn = (run.counts[f"{run.mode}_{name}"] for name in ("tp", "fp", "fn"))
+    return tp, fp, fn
+
+
+def _mean_iou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """Counts ×C -> mean over the present classes; nan where there is none."""
+    union = tp + fp + fn
+    ratio = np.divide(tp, union, out=np.zeros(union.shape), where=union > 0)
+    present = (union > 0).sum(-1)
+    return np.divide(ratio.sum(-1), present, out=np.full(present.shape, np.nan), where=present > 0)
+
+
+def result_section(run: Run, speed: KeyFigure | None) -> Section:
+    """The headline with its protocol, the image-blind baseline, and every mode."""
+    if not run.mode:
+        return Section("Result", [Notice("No mode was scored: a run that trains on the validation images has none.")])
+    score = run.scores[run.mode]
+    figures = [KeyFigure(f"mIoU, mode {run.mode}", f"{percent(score['miou'])} %", _headline_note(run))]
+    if run.baseline:
+        margin = 100 * (score["miou"] - run.baseline["miou"])
+        note = f"points above {percent(run.baseline['miou'])} %, the score of the majority map, which sees no image"
+        figures.append(KeyFigure("Margin over the baseline", f"{margin:+.2f}", note))
+    accuracy = KeyFigure("Pixel accuracy", f"{percent(score['pixel_accuracy'])} %", f"{score['images']} images")
+    figures += [accuracy, speed] if speed else [accuracy]
+    return Section("Result", [KeyFigures(tuple(figures)), modes_table(run), protocol_table(run)])
+
+
+def _headline_note(run: Run) -> str:
+    score = run.scores[run.mode]
+    bounds = interval(run)
+    spread = f"{percent(bounds[0])} – {percent(bounds[1])} in 95 % of resamples of the images; " if bounds else ""
+    return f"{spread}mean of {score['classes_averaged']} classes, {score['images']} images"
+
+
+def modes_table(run: Run) -> Table:
+    """One row a mode and the baseline, each with what one must know to compare it."""
+    numbers = ("mIoU %", "classes averaged", "pixel accuracy %", "mean accuracy %")
+    scores = [*run.scores.values(), *([run.baseline] if run.baseline else [])]
+    rows = [_mode_row(score) for score in scores]
+    caption = (
+        "mIoU is the mean over the classes that occur in a label or a prediction, from one confusion matrix of all "
+        "images at the labels' own size, ignored pixels left out. `majority` predicts, whatever the image, the most "
+        "frequent training label at each pixel: what a method is worth begins above it. Sizes are H×W."
+    )
+    return Table(("mode", *numbers, "scales", "flip", "crop", "stride"), rows, "lrrrrlccc", caption)
+
+
+def _mode_row(score: dict) -> list[str]:
+    numbers = [percent(score["miou"]), str(score["classes_averaged"])]
+    numbers += [percent(score["pixel_accuracy"]), percent(score.get("mean_accuracy"))]
+    protocol = score.get("protocol") or {}
+    shape = [size(protocol.get(key)) for key in ("crop", "stride")]
+    return [f"`{score['mode']}`", *numbers, plain(protocol.get("scales")), plain(protocol.get("flip")), *shape]
+
+
+def protocol_table(run: Run) -> Table:
+    """Every setting of every mode, as the evaluation recorded it."""
+    protocols = {mode: score["protocol"] for mode, score in run.scores.items()}
+    keys = list(dict.fromkeys(key for protocol in protocols.values() for key in protocol))
+    rows = [[key, *(setting(key, protocol.get(key)) for protocol in protocols.values())] for key in keys]
+    header = ("setting", *(f"`{mode}`" for mode in protocols))
+    return Table(header, rows, "l" * len(header), folded="Complete protocol of every mode")
+
+
+def classes_section(run: Run) -> Section:
+    """IoU of every class in every mode, with its share of the label pixels and the baseline's IoU."""
+    pixels = run.confusion.sum(axis=1)
+    header = ["class", f"IoU %, {run.mode}", *list(run.scores)[1:], "majority", "label pixels %"]
+    rows = [_class_row(run, index, pixels / max(pixels.sum(), 1)) for index in range(run.labels.num_classes)]
+    absent = [name for name, iou in run.scores[run.mode]["iou"].items() if iou is None]
+    blocks = [Table(header, rows, "l" * 2 + "r" * (len(header) - 2))]
+    if absent:
+        blocks.insert(0, Notice(f"Not among the validation labels nor predicted, so in no mean: {', '.join(absent)}."))
+    return Section("Classes", blocks)
+
+
+def _class_row(run: Run, index: int, shares: np.ndarray) -> list[Cell | str]:
+    name, color = run.labels.names[index], tuple(int(value) for value in run.labels.palette[index])
+    ious = [score["iou"].get(name) for score in run.scores.values()]
+    baseline = run.baseline["iou"].get(name) if run.baseline else None
+    first = Cell("absent") if ious[0] is None else Cell(percent(ious[0]), color, bar=ious[0])
+    pixels = f"{100 * shares[index]:.2f}" if shares[index] >= 1e-4 or shares[index] == 0 else "< 0.01"
+    return [Cell(name, color), first, *map(percent, ious[1:]), percent(baseline), pixels]
+
+
+def confusion_section(run: Run) -> Section:
+    """The first mode's confusion matrix and the largest confusions in words."""
+    figure = confusion_figure(run.confusion, run.labels.names)
+    caption = (
+        f"Mode `{run.mode}`. Each row is a class of the label; its cells say, in per cent of that class's pixels, what "
+        "they were taken for. A row without colour is a class that no label contains."
+    )
+    alt = f"Confusion matrix of {len(run.labels.names)} classes"
+    picture = Picture("confusion.png", figure_svg(figure), figure_png(figure), alt, caption)
+    return Section("Confusion", [Text(_largest_confusions(run)), picture])
+
+
+def _largest_confusions(run: Run, count: int = 3) -> str:
+    matrix = run.confusion.copy()
+    total = max(int(matrix.sum()), 1)
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(matrix, axis=None)[::-1][:count]
+    pairs = [np.unravel_index(index, matrix.shape) for index in order if matrix.flat[index]]
+    names = run.labels.names
+    parts = [f"{names[a]} taken for {names[b]} ({digits(100 * matrix[a, b] / total, 2)} %)" for a, b in pairs]
+    return f"The largest confusions, in per cent of all scored pixels: {'; '.join(parts) or NONE}."

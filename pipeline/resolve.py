@@ -1,0 +1,124 @@
+"""params.yaml and the recipes in; recipe.yaml out: the one resolved recipe that the other stages depend on.
+
+Layers, each over the one before: recipes/defaults.yaml, the data set's own sections, the recipe's `base` chain, the
+recipe, the recipe's part for this data set, `override`. Every name, type and range is checked here, before anything
+is downloaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import Any
+
+from pipeline.digest import code_digest
+from pipeline.settings import RECIPE, DatasetInfo, Params, params, read_yaml, stage, validate, write_yaml
+from segcore.checkpoint import plain
+from segcore.data.labels import TABLES
+from segcore.data.pretrained import WeightsRecipe
+from segcore.data.sources import DataRecipe
+from segcore.deploy import BenchmarkRecipe
+from segcore.errors import RecipeError
+from segcore.evaluate import EvaluateRecipe
+from segcore.models import family
+from segcore.train import TrainRecipe
+
+FOLDER = Path(__file__).parent
+SECTIONS = {
+    "dataset": DatasetInfo,
+    "data": DataRecipe,
+    "weights": WeightsRecipe,
+    "train": TrainRecipe,
+    "evaluate": EvaluateRecipe,
+    "benchmark": BenchmarkRecipe,
+}
+# The stages whose code a section's results depend on.
+STAGES = {
+    "data": ("pipeline.fetch", "pipeline.annotations"),
+    "weights": ("pipeline.weights",),
+    "train": ("pipeline.train",),
+    "evaluate": ("pipeline.evaluate",),
+    "benchmark": ("pipeline.benchmark",),
+}
+USES_THE_NETWORK = ("train", "evaluate", "benchmark")
+HEAD = """\
+# Written by `python -m pipeline.resolve` from params.yaml and pipeline/recipes/; edit those, not this file.
+"""
+
+
+def resolve(wanted: Params) -> dict[str, Any]:
+    """The recipe for what params.yaml asks for, checked, with code digests, as plain containers.
+
+    Raises:
+        RecipeError: names what is wrong and the nearest known name.
+    """
+    dataset = read_yaml(_find("datasets", wanted.dataset))
+    layers = [read_yaml(FOLDER / "recipes" / "defaults.yaml"), dataset, *_chain(wanted.model)]
+    parts = [layer.pop("datasets", None) or {} for layer in layers]
+    merged: dict[str, Any] = {}
+    for layer in [*layers, *(part.get(wanted.dataset) or {} for part in parts)]:
+        merged = merge(merged, layer)
+    merged.pop("base", None)
+    merged = merge(merged, _override(wanted, merged))
+    merged["dataset"] = _dataset_info(wanted.dataset, merged.get("dataset") or {})
+    for name in merged:
+        if name not in SECTIONS:
+            nearest = difflib.get_close_matches(name, SECTIONS, 1, 0)[0]
+            raise RecipeError(f"recipe {wanted.model}: unknown section {name!r}; did you mean {nearest!r}?")
+    checked = {name: validate(cls, merged.get(name) or {}, name) for name, cls in SECTIONS.items()}
+    resolved = {name: plain(value) for name, value in checked.items()}
+    network = f"segcore.models.{family(checked['train'].arch)}"
+    for name, stages in STAGES.items():
+        resolved[name]["code"] = code_digest([*stages, *([network] if name in USES_THE_NETWORK else [])], FOLDER.parent)
+    return resolved
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, mapping by mapping; lists and scalars are replaced."""
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def _chain(model: str) -> list[dict[str, Any]]:
+    recipe = read_yaml(_find("recipes", model))
+    base = recipe.get("base")
+    return [*(_chain(base) if base else []), recipe]
+
+
+def _find(kind: str, name: str) -> Path:
+    known = sorted(path.stem for path in (FOLDER / kind).glob("*.yaml") if path.stem != "defaults")
+    if name not in known:
+        what = {"recipes": "model", "datasets": "dataset"}[kind]
+        nearest = difflib.get_close_matches(name, known, 1, 0)[0]
+        raise RecipeError(f"params.yaml: unknown {what} {name!r}; did you mean {nearest!r}? Known: {', '.join(known)}")
+    return FOLDER / kind / f"{name}.yaml"
+
+
+def _override(wanted: Params, merged: dict[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in plain(wanted.override).items() if value is not None}
+    modes = given.pop("modes", None)
+    if given.get("iterations", math.inf) <= merged["train"].get("warmup", 0):
+        # A trial run shorter than the warm-up would never reach its learning rate.
+        given["warmup"] = given["iterations"] // 10
+    return {"train": given, **({"evaluate": {"modes": modes.split("+")}} if modes else {})}
+
+
+def _dataset_info(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    table = TABLES.get(given.get("labels", ""))
+    if table is None:
+        raise RecipeError(f"datasets/{name}.yaml: dataset.labels must be one of {', '.join(TABLES)}")
+    return {"name": name, **given, "num_classes": table.num_classes, "label_digest": table.digest}
+
+
+@stage
+def main() -> None:
+    """Writes recipe.yaml."""
+    write_yaml(RECIPE, HEAD, resolve(params()))
+
+
+if __name__ == "__main__":
+    main()

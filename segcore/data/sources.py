@@ -1,0 +1,98 @@
+"""How each data set gets into the data store, and which files make it up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from segcore.data.archives import extract
+from segcore.data.minicity import MinicityRecipe, write_archives
+from segcore.data.store import Checksums, StoredFile
+from segcore.errors import DataError
+from segcore.progress import track
+
+SPLITS = ("train", "val", "test")
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Where images come from and how their files are named.
+
+    Attributes:
+        layout: `cityscapes` (leftImg8bit/ and gtFine/, by city) or `folders` (train/ trainannot/ val/ valannot/ and,
+            where present, test/ testannot/; image and label share a stem).
+        archives: zip files to unpack, if the images do not lie there unpacked.
+        get: where a person gets them, for the message when they are missing.
+        generate: draw the archives instead of waiting for them.
+        code: digest of the code that fetches and lists, filled in when the recipe is resolved.
+    """
+
+    layout: Literal["cityscapes", "folders"]
+    get: str
+    archives: tuple[str, ...] = ()
+    generate: MinicityRecipe | None = None
+    code: str = ""
+
+
+def fetch(recipe: DataRecipe, folder: Path, memory: Path) -> list[StoredFile]:
+    """Makes sure that the data set lies complete in `folder`; a second call does nothing.
+
+    Args:
+        recipe: what is wanted.
+        folder: the data set's folder in the data store.
+        memory: where checksums are remembered.
+
+    Returns:
+        Every image and label file with size and checksum.
+
+    Raises:
+        DataError: something is missing (says what, where to get it and where to put it) or damaged.
+    """
+    checksums = Checksums(folder, memory)
+    if recipe.generate:
+        _generate(recipe, folder)
+    archives = [folder / name for name in recipe.archives]
+    present = [archive for archive in archives if archive.is_file()]
+    missing = [archive.name for archive in archives if not archive.is_file()]
+    if missing and not _unpacked(recipe, folder):
+        raise DataError(f"{', '.join(missing)} not found in {folder}; get {recipe.get} and put them there")
+    wanted = {file.path: file for archive in present for file in extract(archive, _wanted, checksums)}
+    paths = sorted(wanted) if wanted and not missing else _walk(recipe, folder)
+    files = [checksums.of(path) for path in track(paths, "read files")]
+    checksums.save()
+    return files
+
+
+def _generate(recipe: DataRecipe, folder: Path) -> None:
+    # The archives depend on the recipe alone, so a note of the recipe tells whether they are the wanted ones.
+    note, made_from = folder / "made-from.txt", repr(recipe.generate)
+    whole = all((folder / name).is_file() for name in recipe.archives)
+    if not (whole and note.is_file() and note.read_text(encoding="utf-8") == made_from):
+        folder.mkdir(parents=True, exist_ok=True)
+        note.unlink(missing_ok=True)
+        write_archives(folder, recipe.generate)
+        note.write_text(made_from, encoding="utf-8")
+
+
+def _wanted(path: str) -> bool:
+    """Of the Cityscapes archives only photographs and id maps: the rest (instances, polygons) nobody reads here."""
+    split = path.split("/")[1:2]
+    return split in (["train"], ["val"]) and path.endswith(("_leftImg8bit.png", "_gtFine_labelIds.png"))
+
+
+def _unpacked(recipe: DataRecipe, folder: Path) -> bool:
+    return bool(recipe.archives) and all((folder / top).is_dir() for top in ("leftImg8bit", "gtFine"))
+
+
+def _walk(recipe: DataRecipe, folder: Path) -> list[str]:
+    if recipe.layout == "cityscapes":
+        found = (path for top in ("leftImg8bit", "gtFine") for path in (folder / top).rglob("*.png"))
+        paths = [path.relative_to(folder).as_posix() for path in found]
+        return sorted(path for path in paths if _wanted(path))
+    tops = [top for split in SPLITS for top in (split, f"{split}annot")]
+    for top in (top for top in tops if not top.startswith("test") and not (folder / top).is_dir()):
+        raise DataError(f"{folder / top}: no such folder; get {recipe.get} and put {', '.join(tops[:4])} into {folder}")
+    found = (path for top in tops for path in sorted((folder / top).glob("*")) if (folder / top).is_dir())
+    return sorted(path.relative_to(folder).as_posix() for path in found if path.suffix.lower() in PICTURES)

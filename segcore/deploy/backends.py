@@ -1,0 +1,159 @@
+"""The runtimes a network can be timed in, all behind one small interface.
+
+Each opener takes a `Case` and a precision and returns a `Runner` that is known to compute in that precision, or raises
+ExportError with the reason why this machine cannot. Runtimes are imported only when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segcore.deploy.export import INPUT, DeployGraph, export_onnx, require
+from segcore.errors import ExportError
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is to be run: a graph at one size and batch.
+
+    Args:
+        graph: in eval mode, on `device`, with output "argmax".
+        size: height and width in pixels.
+        batch: images per run.
+        device: "cpu" or a CUDA device.
+        threads: CPU threads every backend gets.
+        folder: existing folder for the exported file.
+    """
+
+    graph: DeployGraph
+    size: tuple[int, int]
+    batch: int
+    device: torch.device
+    threads: int
+    folder: Path
+
+    @cached_property
+    def onnx(self) -> Path:
+        """The graph as ONNX file, exported at first use and shared by the backends."""
+        path = self.folder / f"{self.size[0]}x{self.size[1]}_b{self.batch}.onnx"
+        export_onnx(self.graph, path, self.size, self.batch)
+        return path
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A graph made ready by one backend.
+
+    Args:
+        place: float32 batch×3×H×W images on the CPU -> the same in the memory and layout the backend reads.
+        infer: placed images -> class map, finished when it returns. This alone is timed.
+        read: that class map -> int32 batch×H×W array.
+    """
+
+    place: Callable[[Tensor], Any]
+    infer: Callable[[Any], Any]
+    read: Callable[[Any], np.ndarray] = np.array  # a copy, for a runtime may reuse its output memory
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        """Class map int32 batch×H×W of float32 batch×3×H×W images."""
+        return self.read(self.infer(self.place(images)))
+
+
+def open_torch(case: Case, precision: str) -> Runner:
+    """PyTorch eager, channels last; bf16 is autocast."""
+    cuda = case.device.type == "cuda"
+    bf16 = precision == "bf16"
+    if bf16 and not (torch.cuda.is_bf16_supported() if cuda else cpu_has_bf16()):
+        raise ExportError("this processor has no bf16 arithmetic")
+
+    def place(images: Tensor) -> Tensor:
+        return images.to(case.device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def infer(images: Tensor) -> Tensor:
+        # TF32 would pass for fp32 on recent GPUs.
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False),
+            torch.autocast(case.device.type, torch.bfloat16, enabled=bf16),
+        ):
+            classes = case.graph(images)
+        if cuda:
+            torch.cuda.synchronize(case.device)
+        return classes
+
+    return Runner(place, infer, lambda classes: classes.cpu().numpy())
+
+
+def open_onnxruntime(case: Case, precision: str) -> Runner:
+    """ONNX Runtime on the CPU, which computes in float32."""
+    onnxruntime = require("onnxruntime")
+    _cpu_only("onnxruntime", case.device)
+    if precision != "fp32":
+        raise ExportError(f"onnxruntime has no {precision} convolutions on a CPU")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = case.threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(case.onnx, options, providers=["CPUExecutionProvider"])
+    return Runner(Tensor.numpy, lambda images: session.run(None, {INPUT: images})[0])
+
+
+def open_openvino(case: Case, precision: str) -> Runner:
+    """OpenVINO on the CPU, one stream, no copies of input and output."""
+    openvino = require("openvino")
+    _cpu_only("openvino", case.device)
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise ExportError("this processor has no bf16 arithmetic")
+    wanted = {"fp32": "f32", "bf16": "bf16"}[precision]
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": case.threads,
+        "INFERENCE_PRECISION_HINT": wanted,
+    }
+    compiled = core.compile_model(case.onnx, "CPU", settings)
+    used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if used != wanted:  # a hint may be overruled, and then the figure would carry the wrong name
+        raise ExportError(f"openvino computes in {used} here, not in {wanted}")
+    request = compiled.create_infer_request()
+    return Runner(Tensor.numpy, lambda images: request.infer({INPUT: images}, share_inputs=True, share_outputs=True)[0])
+
+
+def open_tensorrt(case: Case, precision: str) -> Runner:
+    """TensorRT: always refuses, with the first thing that is missing."""
+    require("tensorrt")
+    if case.device.type != "cuda":
+        raise ExportError("tensorrt needs a CUDA device")
+    raise ExportError("segcore does not build TensorRT engines")
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself; where the flags cannot be read (not Linux) the answer is no."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _cpu_only(backend: str, device: torch.device) -> None:
+    if device.type != "cpu":
+        raise ExportError(f"{backend} is timed on the CPU only, and this is a benchmark of {device}")
+
+
+BACKENDS: dict[str, Callable[[Case, str], Runner]] = {
+    "torch": open_torch,
+    "onnxruntime": open_onnxruntime,
+    "openvino": open_openvino,
+    "tensorrt": open_tensorrt,
+}

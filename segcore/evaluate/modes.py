@@ -1,0 +1,158 @@
+"""Evaluation protocols as data: which scales, whole image or crops, mirrored or not, and how scores are summed.
+
+`ss ssc msf mscf` are the four modes of CoinCheung/BiSeNet (section "Evaluation" of its description), `mscf_old` the
+protocol behind its first release's 78.45, `seg50 seg75` those of STDC-Seg. One engine runs them all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated
+
+from annotated_types import Gt, Len
+
+from segcore.errors import RecipeError
+
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+Size = tuple[int, int]
+Positive = Annotated[int, Gt(0)]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One protocol. Sizes are (H, W) in pixels; the prediction always has the label's size.
+
+    Attributes:
+        scales: the image is scored at each and the scores are added.
+        flip: the mirrored image is scored too.
+        crop: window size; None scores the scaled image as a whole.
+        stride: step between windows; given exactly when `crop` is.
+        round_to: scaled sides are rounded up to a multiple of it.
+        exponential: a window contributes exp(sum of its softmax scores) in place of the sum.
+        shortside: the image is first resized so that its shorter side has this length.
+        longside: the image is first shrunk so that its longer side has at most this length.
+    """
+
+    name: str
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    crop: Size | None = None
+    stride: Size | None = None
+    round_to: int = 1
+    exponential: bool = False
+    shortside: int | None = None
+    longside: int | None = None
+
+    def start_size(self, size: Size) -> Size:
+        """The size an image of `size` gets before everything else."""
+        target, side = (self.shortside, min(size)) if self.shortside else (self.longside, max(size))
+        if target is None or (self.shortside is None and side <= target):
+            return size
+        height, width = (target if n == side else int(target / side * n) for n in size)
+        return height, width
+
+    def scaled_size(self, size: Size, scale: float) -> Size:
+        """`size` times `scale`, truncated, then rounded up to a multiple of `round_to`."""
+        height, width = (math.ceil(max(int(scale * side), 1) / self.round_to) * self.round_to for side in size)
+        return height, width
+
+    def windows(self, size: Size) -> list[Size]:
+        """Top left corners of the windows that cover an image of `size`, which is at least `crop`."""
+        rows, columns = (
+            [min(k * step, side - crop) for k in range(math.ceil((side - crop) / step) + 1)]
+            for side, crop, step in zip(size, self.crop, self.stride, strict=True)
+        )
+        return [(top, left) for top in rows for left in columns]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRecipe:
+    """The recipe's section `evaluate`.
+
+    Attributes:
+        modes: names for `modes_for`.
+        scales: of the multi-scale modes.
+        crop: window (H, W) of the crop modes.
+        batch: windows in one forward pass; changes speed and memory, and the scores by rounding only.
+        start_shortside: see `Mode.shortside`.
+        start_longside: see `Mode.longside`.
+        code: digest of the code that evaluates.
+
+    Raises:
+        RecipeError: as `modes_for`.
+    """
+
+    modes: Annotated[tuple[str, ...], Len(1)]
+    scales: Annotated[tuple[Annotated[float, Gt(0)], ...], Len(1)] = SCALES
+    crop: tuple[Positive, Positive]
+    batch: Positive = 4
+    start_shortside: Positive | None = None
+    start_longside: Positive | None = None
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        self.build()  # so that a wrong name is found before anything is downloaded
+
+    def build(self) -> list[Mode]:
+        """The modes themselves."""
+        return modes_for(
+            self.modes,
+            scales=self.scales,
+            crop=self.crop,
+            shortside=self.start_shortside,
+            longside=self.start_longside,
+        )
+
+
+def modes_for(
+    names: Iterable[str],
+    *,
+    crop: Size,
+    scales: tuple[float, ...] = SCALES,
+    shortside: int | None = None,
+    longside: int | None = None,
+) -> list[Mode]:
+    """The named modes, in the order given.
+
+    Args:
+        names: any of ss, ssc, msf, mscf, mscf_old, seg50, seg75.
+        crop: window (H, W) of the crop modes; they step by two thirds of it (mscf_old by five sixths), rounded up.
+        scales: of the multi-scale modes.
+        shortside: start size, see `Mode`.
+        longside: start size, see `Mode`.
+
+    Raises:
+        RecipeError: an unknown or repeated name, or two start sizes at once.
+    """
+    names = list(names)
+    start = {"shortside": shortside, "longside": longside}
+    if shortside and longside:
+        raise RecipeError("evaluate: start_shortside and start_longside exclude each other; keep one")
+    crops = {"crop": tuple(crop), "stride": _stride(crop, Fraction(2, 3)), **start}
+    multi = {"scales": tuple(scales), "flip": True}
+    table = {
+        "ss": Mode("ss", round_to=32, **start),
+        "ssc": Mode("ssc", **crops),
+        "msf": Mode("msf", round_to=32, **multi, **start),
+        # The reference takes the exponential only where it also mirrors, so ssc goes without.
+        "mscf": Mode("mscf", exponential=True, **multi, **crops),
+        "mscf_old": Mode("mscf_old", exponential=True, **multi, **{**crops, "stride": _stride(crop, Fraction(5, 6))}),
+        "seg50": Mode("seg50", scales=(0.5,)),
+        "seg75": Mode("seg75", scales=(0.75,)),
+    }
+    for name in names:
+        if name not in table:
+            nearest = difflib.get_close_matches(name, table, n=1, cutoff=0)[0]
+            raise RecipeError(f"unknown evaluation mode {name!r}; did you mean {nearest!r}? Known: {' '.join(table)}")
+        if names.count(name) > 1:
+            raise RecipeError(f"evaluation mode {name!r} is asked for twice; name each mode once")
+    return [table[name] for name in names]
+
+
+def _stride(crop: Size, share: Fraction) -> Size:
+    height, width = (math.ceil(side * share) for side in crop)
+    return height, width

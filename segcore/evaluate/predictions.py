@@ -1,0 +1,113 @@
+"""Predicted label maps on disk: one PNG per image and mode.
+
+The files are at once the result, the progress and the way processes meet: what is there is finished, since a file
+appears whole or not at all. A killed run goes on with what is missing; several processes share a list by taking every
+n-th image, so each image is predicted once, whatever their number.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from segcore.data.datasets import Samples, read_label_ids
+from segcore.data.transforms import normalise
+from segcore.errors import SegcoreError
+from segcore.evaluate.engine import predict
+from segcore.evaluate.modes import Mode
+from segcore.files import atomic_write
+from segcore.progress import Progress
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def prediction_path(folder: Path, mode: Mode, name: str) -> Path:
+    """Where the prediction of image `name` lies."""
+    return Path(folder) / mode.name / f"{name}.png"
+
+
+def write_prediction(path: Path, classes: np.ndarray) -> None:
+    """Writes uint8 H×W train ids as a PNG, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", classes)[1].tobytes())
+
+
+def read_prediction(path: Path) -> np.ndarray:
+    """uint8 H×W of train ids; raises DataError if the file is missing or damaged."""
+    return read_label_ids(path)
+
+
+def predict_missing(
+    net: nn.Module,
+    samples: Samples,
+    modes: Sequence[Mode],
+    mean: Sequence[float],
+    std: Sequence[float],
+    folder: Path,
+    *,
+    batch: int,
+    device: torch.device | str,
+    share: tuple[int, int] = (0, 1),
+) -> None:
+    """Predicts what `folder` lacks of the images rank, rank + world size, …
+
+    Args:
+        net: in eval mode, on `device`.
+        samples: images and labels; a prediction has its label's size.
+        modes: all modes of an image are run together, so that it is decoded once.
+        mean: of the RGB channels, range 0 … 1.
+        std: likewise.
+        folder: where the PNGs go.
+        batch: windows in one forward pass.
+        device: where the net is.
+        share: (rank, world size) of this process.
+    """
+    rank, world_size = share
+    names, mine = samples.names, range(rank, len(samples), world_size)
+    todo = {i: [mode for mode in modes if not prediction_path(folder, mode, names[i]).exists()] for i in mine}
+    todo = {i: missing for i, missing in todo.items() if missing}
+    done = len(mine) - len(todo)
+    with Progress("evaluate", len(mine), start=done, quiet=rank > 0) as progress:
+        for i, missing in todo.items():
+            image = torch.from_numpy(normalise(samples.image(i), mean, std)).to(device)
+            size = samples.label(i).shape
+            for mode in missing:
+                classes = predict(net, image, size, mode, samples.labels.num_classes, batch)
+                write_prediction(prediction_path(folder, mode, names[i]), classes.cpu().numpy())
+            progress.advance(1, names[i].rpartition("/")[2])
+
+
+def await_predictions(samples: Samples, modes: Sequence[Mode], folder: Path, patience: float) -> None:
+    """Returns when every prediction is there, whichever process makes it.
+
+    Raises:
+        SegcoreError: no new one appeared for `patience` seconds.
+    """
+    missing = [prediction_path(folder, mode, name) for name in samples.names for mode in modes]
+    last = time.monotonic()
+    while still := [path for path in missing if not path.exists()]:
+        now = time.monotonic()
+        if len(still) < len(missing):
+            last = now
+        elif now - last > patience:
+            raise SegcoreError(
+                f"{still[0]}: missing ({len(still)} predictions in all), and none appeared for {patience:g} s; "
+                "another process has stopped: start again, finished images are kept"
+            )
+        missing = still
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def copy_predictions(samples: Samples, modes: Sequence[Mode], source: Path, target: Path) -> None:
+    """Copies every prediction from folder to folder, each file atomically."""
+    for mode in modes:
+        for name in samples.names:
+            with atomic_write(prediction_path(target, mode, name)) as temporary:
+                shutil.copyfile(prediction_path(source, mode, name), temporary)

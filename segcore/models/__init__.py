@@ -1,0 +1,56 @@
+"""The networks, by name. Each family is one file; `layers.py` holds what several of them share."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING
+
+from segcore.errors import RecipeError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# name -> module of this package that builds it; a module is imported when one of its networks is asked for.
+FAMILIES: dict[str, str] = {
+    "bisenetv2": "bisenetv2",
+}
+
+
+def model_names() -> list[str]:
+    """All names `build_model` takes."""
+    return sorted(FAMILIES)
+
+
+def family(name: str) -> str:
+    """Module name of the file that defines network `name`.
+
+    Raises:
+        RecipeError: no such network; names the nearest one.
+    """
+    if name not in FAMILIES:
+        nearest = difflib.get_close_matches(name, FAMILIES, 1, 0)
+        raise RecipeError(f"unknown network {name!r}; did you mean {nearest[0]!r}? Known: {', '.join(model_names())}")
+    return FAMILIES[name]
+
+
+def build_model(name: str, num_classes: int = 19, *, auxiliary: bool = False) -> nn.Module:
+    """Builds a network with fresh weights; touches neither network nor disk.
+
+    Args:
+        name: one of `model_names()`.
+        num_classes: number of output channels.
+        auxiliary: also build the heads that only training needs.
+
+    Returns:
+        A module with `model(images, size=None)`: float32 N×3×H×W of normalised RGB, any H and W, to logits
+        N×num_classes×`size` (default: the input's size), and `model.decode(images)`: the logits at the net's own
+        stride. Built with `auxiliary=True` and in train mode, `model(images)` returns `layers.Outputs`.
+
+    Raises:
+        RecipeError: unknown name, or fewer than one class.
+    """
+    if num_classes < 1:
+        raise RecipeError(f"num_classes must be at least 1, got {num_classes}")
+    module = importlib.import_module(f"segcore.models.{family(name)}")
+    return module.build(name, num_classes, auxiliary)

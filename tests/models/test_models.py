@@ -1,0 +1,180 @@
+"""One battery for every network."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segcore import build_model, load_weights, model_names
+from segcore.errors import CheckpointError, RecipeError, SegcoreError
+from segcore.models.checkpoints import load_backbone
+from segcore.models.layers import Outputs
+from segcore.optim import parameter_groups
+
+NAMES = model_names()
+# name of the golden -> (network, heads in the golden's order)
+GOLDENS = ["bisenetv2"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(64, 64), (96, 128), (65, 33), (50, 90)])
+def test_logits_have_the_inputs_size(name, size):
+    net = build_model(name, 5).eval()
+    with torch.no_grad():
+        assert net(torch.randn(1, 3, *size)).shape == (1, 5, *size)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_at_another_size_are_one_interpolation_of_the_decoded_map(name):
+    net = build_model(name, 5).eval()
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        direct = net(images, size=(100, 60))
+        expected = nn.functional.interpolate(net.decode(images), (100, 60), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(direct, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_at_the_bottom_and_right_leaves_logits_over_their_pixels(name):
+    net = build_model(name, 5).eval()
+    images = torch.randn(1, 3, 64, 96)
+    images[..., 40:, :] = 0
+    images[..., 70:] = 0
+    with torch.no_grad():
+        torch.testing.assert_close(net(images[..., :40, :70]), net(images)[..., :40, :70])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_returns_every_head_and_reaches_every_parameter(name):
+    net = build_model(name, 4, auxiliary=True).train()
+    outputs = net(torch.randn(2, 3, 64, 64))
+    assert isinstance(outputs, Outputs)
+    sum(t.square().mean() for t in (outputs.logits, *outputs.auxiliary, *outputs.detail)).backward()
+    without = [n for n, p in net.named_parameters() if p.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluation_of_a_training_net_equals_the_net_without_auxiliary_heads(name, tmp_path):
+    full = build_model(name, 4, auxiliary=True).eval()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in full.state_dict().items()}}, tmp_path / "w.pth")
+    lean = build_model(name, 4).eval()
+    report = load_weights(lean, tmp_path / "w.pth")
+    assert set(report.dropped) == set(full.state_dict()) - set(lean.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(full(images), lean(images))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_stands_in_exactly_one_group(name):
+    net = build_model(name, 4, auxiliary=True)
+    groups = parameter_groups(net, 0.01, 5e-4, 10.0)
+    names = [n for group in groups for n in group["parameter_names"]]
+    assert sorted(names) == sorted(n for n, _ in net.named_parameters())
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_parity_with_the_reference(name, golden, refweights):
+    description, arrays = golden(name)
+    net = build_model(name, 19, auxiliary=True)
+    state = {k: torch.from_numpy(v) for k, v in refweights.state_dict(description).items()}
+    assert list(net.state_dict()) == list(state), "names and order are those of the released file"
+    net.load_state_dict(state)
+    # Running statistics and no dropout, but all heads: train mode outside, eval mode inside.
+    net.train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+            module.eval()
+    for key, source in description["inputs"].items():
+        images = torch.from_numpy(refweights.image(source["seed"], source["shape"]))
+        with torch.no_grad():
+            outputs = net(images)
+        for head, logits in zip(description["heads"], (outputs.logits, *outputs.auxiliary), strict=True):
+            step = 4 if head == "main" else 16
+            ours = logits[:, :, ::step, ::step].numpy()
+            # The reference returns more than the input where a side is no multiple of 32.
+            theirs = arrays[f"{key}_{head}"][:, :, : ours.shape[2], : ours.shape[3]]
+            worst = np.abs(ours - theirs).max()
+            assert worst <= 1e-4 * description["outputs"][key][head]["std"], (key, head, worst)
+        ours, theirs = outputs.logits.argmax(1).numpy(), arrays[f"{key}_argmax"]
+        differing = (ours != theirs[:, : ours.shape[1], : ours.shape[2]]).sum()
+        assert differing <= description["outputs"][key]["argmax"]["pixels_with_top2_gap_below_1e-3"]
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_size_and_parameter_groups_of_the_reference(name, golden):
+    description, _ = golden(name)
+    count = {aux: sum(p.numel() for p in build_model(name, auxiliary=aux).parameters()) for aux in (True, False)}
+    assert count == {True: description["parameters"]["train"], False: description["parameters"]["inference"]}
+    theirs = {"wd": "backbone", "nowd": "backbone, no decay", "lr_mul_wd": "heads", "lr_mul_nowd": "heads, no decay"}
+    groups = parameter_groups(build_model(name, auxiliary=True), 0.01, 5e-4, 10.0)
+    ours = {n: group["name"] for group in groups for n in group["parameter_names"]}
+    assert ours == {n: theirs[g] for n, g in description["param_group_of"].items()}
+
+
+def test_unknown_network_is_refused_with_the_nearest_name():
+    with pytest.raises(RecipeError, match="bisenetv2"):
+        build_model("bisenet2")
+
+
+class TestWeights:
+    def net(self):
+        return build_model("bisenetv2", 4)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda s: s.pop("detail.S1.0.conv.weight"), "missing detail.S1.0.conv.weight"),
+            (lambda s: s.update(extra=torch.zeros(1)), "surplus extra"),
+            (lambda s: s.update({"detail.S1.0.bn.weight": torch.zeros(3)}), r"detail.S1.0.bn.weight is \(3,\)"),
+        ],
+    )
+    def test_a_key_that_does_not_fit_is_named(self, change, message, tmp_path):
+        state = dict(self.net().state_dict())
+        change(state)
+        torch.save(state, tmp_path / "w.pth")
+        with pytest.raises(CheckpointError, match=message):
+            load_weights(self.net(), tmp_path / "w.pth")
+
+    def test_a_refused_file_changes_nothing(self, tmp_path):
+        net = self.net()
+        before = {k: v.clone() for k, v in net.state_dict().items()}
+        state = {k: v + 1 for k, v in net.state_dict().items()}
+        state["surplus"] = torch.zeros(1)
+        torch.save(state, tmp_path / "w.pth")
+        with pytest.raises(CheckpointError):
+            load_weights(net, tmp_path / "w.pth")
+        assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+    def test_code_in_a_file_is_refused_and_not_run(self, tmp_path):
+        import pickle
+
+        class Trap:
+            def __reduce__(self):
+                return (open, (str(tmp_path / "sprung"), "w"))
+
+        (tmp_path / "w.pth").write_bytes(pickle.dumps({"a": Trap()}))
+        with pytest.raises(CheckpointError, match="w.pth"):
+            load_weights(self.net(), tmp_path / "w.pth")
+        assert not (tmp_path / "sprung").exists()
+
+    def test_missing_truncated_and_foreign_files(self, tmp_path):
+        whole = tmp_path / "w.pth"
+        torch.save(self.net().state_dict(), whole)
+        (tmp_path / "cut.pth").write_bytes(whole.read_bytes()[:1000])
+        torch.save([1, 2], tmp_path / "list.pth")
+        for name in ("none.pth", "cut.pth", "list.pth"):
+            with pytest.raises(SegcoreError, match=name):
+                load_weights(self.net(), tmp_path / name)
+
+    def test_nested_backbone_fills_the_backbone_and_nothing_else(self, tmp_path):
+        source, target = self.net(), build_model("bisenetv2", 7)
+        children = {name: getattr(source, name).state_dict() for name in ("detail", "segment", "bga")}
+        torch.save({**children, "fc": {"weight": torch.zeros(2)}}, tmp_path / "b.pth")
+        report = load_backbone(target, tmp_path / "b.pth")
+        assert report.dropped == ("fc",)
+        assert torch.equal(target.detail.S1[0].conv.weight, source.detail.S1[0].conv.weight)
+        torch.save({"detail": children["detail"]}, tmp_path / "half.pth")
+        with pytest.raises(CheckpointError, match="lacks bga, segment"):
+            load_backbone(target, tmp_path / "half.pth")

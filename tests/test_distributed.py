@@ -1,0 +1,80 @@
+"""Several processes on one CPU do what one does, up to rounding."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from segcore.distributed import SyncBatchNorm, launch, parse_devices, synchronise_norms
+from segcore.errors import RecipeError
+
+WORKER = """
+import sys
+from pathlib import Path
+from segcore.data.datasets import Samples
+from segcore.distributed import join
+from segcore.train import Job, TrainRecipe, train
+lists, root, out = map(Path, sys.argv[1:4])
+recipe = TrainRecipe(arch="bisenetv2", iterations=6, batch_size=4, crop=(64, 64), scales=(0.5, 2.0), lr=1e-5, warmup=1,
+                     auxiliary_weight=float(sys.argv[4]), loss=sys.argv[5], log_every=1, threads=1)
+import torch
+from segcore.models import bisenetv2
+bisenetv2.nn.Dropout = lambda p: torch.nn.Identity()  # drawn per process, so not comparable
+samples = Samples.read(lists / "train.csv", root)
+with join("cpu") as process:
+    train(Job(recipe, samples, (0.5,)*3, (0.25,)*3, 1, out, out / "r", workers=0), process)
+"""
+
+
+@pytest.mark.parametrize("loss", ["ohem", "cross_entropy"])
+def test_two_processes_give_the_losses_of_one(loss, samples, tmp_path):
+    (tmp_path / "worker.py").write_text(WORKER)
+    project = str(Path(__file__).parent.parent)
+    curves = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        arguments = [str(tmp_path / "worker.py"), str(tmp_path / "lists"), str(samples.root), str(out), "0.5", loss]
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        subprocess.run([sys.executable, *torchrun, *arguments], check=True, env=_environment(project), timeout=240)
+        curves.append([float(row["loss"]) for row in csv.DictReader((out / "curve.csv").open())])
+    assert curves[1] == pytest.approx(curves[0], rel=2e-3)
+    one, two = (torch.load(tmp_path / n / "model.pt", weights_only=True)["state_dict"] for n in ("1", "2"))
+    worst = max((one[k].double() - two[k].double()).abs().max().item() for k in one)
+    assert worst < 2e-3, worst
+
+
+def _environment(project: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": project, "OMP_NUM_THREADS": "1"}
+
+
+def test_synchronised_norm_alone_is_batch_norm():
+    torch.manual_seed(0)
+    plain = nn.BatchNorm2d(5)
+    synced = synchronise_norms(nn.Sequential(plain), torch.device("cpu"))[0]
+    assert isinstance(synced, SyncBatchNorm)
+    x = torch.randn(4, 5, 6, 7)
+    torch.testing.assert_close(synced(x), nn.BatchNorm2d(5)(x))
+    assert list(synced.state_dict()) == list(plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("cpu", ("cpu", 1)), ("cpu:3", ("cpu", 3)), ("auto", None), (2, None), ("1", None)]
+)
+def test_devices(text, expected):
+    kind, number = parse_devices(text)
+    assert number >= 1 and (expected is None or (kind, number) == expected)
+
+
+@pytest.mark.parametrize("text", ["gpu", "cpu:x", "cuda:99", "0", "cpu:0", "auto:y"])
+def test_impossible_devices_are_refused_by_name(text):
+    with pytest.raises(RecipeError, match="runtime.devices"):
+        parse_devices(text)
+
+
+def test_one_device_is_not_launched():
+    assert launch("pipeline.train", "cpu") is None

@@ -1,0 +1,191 @@
+"""Training: what comes out, that it comes out again, and that a kill costs nothing."""
+
+import csv
+import multiprocessing
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from segcore import load_model
+from segcore.checkpoint import ResumeState, load, load_model_file
+from segcore.data.loaders import Augmentation, TrainingStream, training_batches
+from segcore.distributed import Process
+from segcore.errors import CheckpointError, RecipeError, TrainingError
+from segcore.train import Job, TrainRecipe, train
+
+ALONE = Process(0, 1, torch.device("cpu"))
+RECIPE = TrainRecipe(
+    arch="bisenetv2",
+    iterations=4,
+    batch_size=2,
+    crop=(32, 64),
+    scales=(0.5, 2.0),
+    lr=1e-3,
+    warmup=1,
+    checkpoint_every=1,
+    log_every=2,
+)
+
+
+@pytest.fixture
+def job(samples, tmp_path):
+    def make(name="a", **changes):
+        recipe = replace(RECIPE, **changes)
+        folder = tmp_path / name
+        return Job(recipe, samples, (0.5,) * 3, (0.25,) * 3, 1, folder / "out", folder / "resume", workers=0)
+
+    return make
+
+
+def test_leaves_a_model_that_can_be_used_and_a_curve(job):
+    wanted = job(optimizer="adamw", schedule="cosine", loss="cross_entropy")
+    facts = train(wanted, ALONE)
+    assert facts["iterations"] == 4 and facts["resumed_from"] == 0 and facts["precision"] == "float32"
+    rows = list(csv.DictReader((wanted.out / "curve.csv").open()))
+    assert [row["iteration"] for row in rows] == ["2", "4"]
+    assert all(
+        float(row["loss"]) == pytest.approx(float(row["main"]) + float(row["auxiliary"]), abs=1e-4) for row in rows
+    )
+    predictor = load_model(wanted.out / "model.pt")
+    assert predictor.labels.num_classes == 11 and predictor.palette.shape == (11, 3)
+    prediction = predictor.predict(np.zeros((37, 51, 3), np.uint8))
+    assert prediction.shape == (37, 51) and prediction.dtype == np.uint8 and prediction.max() < 11
+
+
+def test_learns_to_tell_two_halves_apart(job, samples):
+    wanted = job(iterations=40, warmup=5, lr=5e-3, optimizer="adamw", auxiliary_weight=0.0, schedule="cosine")
+    train(wanted, ALONE)
+    predictor = load_model(wanted.out / "model.pt")
+    image, label = samples.pair(0)
+    assert (predictor.predict(image) == label)[label != 255].mean() > 0.9
+
+
+def test_equal_runs_give_equal_bytes_and_another_seed_does_not(job):
+    files = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        wanted = replace(job(name), seed=seed)
+        train(wanted, ALONE)
+        files.append((wanted.out / "model.pt").read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+def test_a_model_without_auxiliary_weight_has_no_auxiliary_heads(job):
+    wanted = job(auxiliary_weight=0.0)
+    train(wanted, ALONE)
+    assert not any(name.startswith("aux") for name in load_model_file(wanted.out / "model.pt").state_dict)
+
+
+def _train_and_die(wanted: Job, at: int) -> None:
+    save = ResumeState.save
+
+    def save_then_die(self, content):
+        save(self, content)
+        if content["iteration"] == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ResumeState.save = save_then_die
+    torch.set_num_threads(2)
+    train(wanted, ALONE)
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_killed_and_started_again_equals_an_undisturbed_run(job, at):
+    whole, killed = job("whole"), job("killed")
+    train(whole, ALONE)
+    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(killed, at))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL and not (killed.out / "model.pt").exists()
+    assert train(killed, ALONE)["resumed_from"] == at
+    for name in ("model.pt", "curve.csv"):
+        assert (killed.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
+def test_a_finished_run_that_lost_its_outs_only_exports_again(job):
+    wanted = job()
+    train(wanted, ALONE)
+    before = (wanted.out / "model.pt").read_bytes()
+    (wanted.out / "model.pt").unlink()
+    assert train(wanted, ALONE)["resumed_from"] == RECIPE.iterations
+    assert (wanted.out / "model.pt").read_bytes() == before
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(job):
+    wanted = job()
+    train(wanted, ALONE)
+    state = ResumeState(wanted.resume)
+    state.newest.write_bytes(state.newest.read_bytes()[:100])
+    with pytest.warns(RuntimeWarning, match="going back"):
+        assert state.load()["iteration"] == RECIPE.iterations - 1
+
+
+def test_a_full_disk_leaves_the_previous_state_whole(job, monkeypatch):
+    wanted = job()
+    train(wanted, ALONE)
+    state = ResumeState(wanted.resume)
+    before = state.load()["iteration"]
+
+    def full(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        state.save({"iteration": 99})
+    monkeypatch.undo()
+    assert state.load()["iteration"] == before
+    assert not list(wanted.resume.glob("*.tmp*"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(job):
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        train(job(lr=1e20, iterations=8, auxiliary_weight=0.0, optimizer="sgd"), ALONE)
+
+
+def test_more_processes_than_images_in_a_batch_are_refused(job):
+    with pytest.raises(RecipeError, match="too few images for 3 processes"):
+        train(job(), Process(0, 3, torch.device("cpu")))
+
+
+def test_half_precision_on_a_cpu_runs_as_float32_and_says_so(job, capsys):
+    assert train(job(precision="fp16", iterations=2), ALONE)["precision"] == "float32"
+    assert "runs as float32" in capsys.readouterr().out
+
+
+def test_batches_depend_on_seed_and_iteration_alone(samples):
+    stream = TrainingStream(samples, Augmentation((32, 64), (0.5, 2.0), 0.4), seed=3)
+    whole = list(training_batches(stream, 4, range(0, 5), workers=0))
+    late = list(training_batches(stream, 4, range(3, 5), workers=2))
+    shares = [list(training_batches(stream, 4, range(3, 5), 0, rank, 2)) for rank in (0, 1)]
+    for k in (0, 1):
+        assert torch.equal(whole[3 + k][0], late[k][0]) and torch.equal(whole[3 + k][1], late[k][1])
+        together = torch.stack([shares[0][k][0], shares[1][k][0]], 1).flatten(0, 1)
+        assert torch.equal(whole[3 + k][0], together)
+
+
+def test_every_image_comes_once_before_any_comes_twice(samples):
+    seen = []
+    samples.pair = lambda index: (seen.append(index), (np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)))[1]
+    stream = TrainingStream(samples, Augmentation((8, 8), (1.0, 1.0), 0.0), seed=0)
+    for position in range(2 * len(samples)):
+        stream[position]
+    assert sorted(seen[: len(samples)]) == sorted(seen[len(samples) :]) == list(range(len(samples)))
+
+
+def test_recipe_refuses_what_cannot_be():
+    with pytest.raises(ValueError, match="warmup"):
+        replace(RECIPE, warmup=4)
+    with pytest.raises(ValueError, match="smallest comes first"):
+        replace(RECIPE, scales=(2.0, 1.0))
+
+
+def test_model_file_is_plain(job):
+    wanted = job(iterations=2)
+    train(wanted, ALONE)
+    content = load(wanted.out / "model.pt")
+    assert content["format"] == 1 and set(content["provenance"]) == {"seed", "torch"}
+    assert content["normalisation"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
