@@ -37,18 +37,18 @@ def strip(source: str) -> str:
 
     Cut out by position, which gives the same text on every Python version; a dump of the syntax tree does not.
     """
-    lines = [line.encode() for line in source.splitlines()]
-    for node in ast.walk(ast.parse(source)):
-        for statement in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
-            if _is_docstring(statement):
-                _cut(lines, (statement.lineno, statement.col_offset), (statement.end_lineno, statement.end_col_offset))
-    text = [line.decode() for line in lines]
+    text = source.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start[0] - 1, token.start[1]
-            # A line that lost its docstring is shorter, but then no comment of its own is left in it to cut.
             text[row] = text[row][:column]
-    return "\n".join(line for line in (line.rstrip() for line in text) if line)
+    lines = [line.encode() for line in text]  # positions in the syntax tree count bytes
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            if _is_docstring(statement):
+                _cut(lines, (statement.lineno, statement.col_offset), (statement.end_lineno, statement.end_col_offset))
+    return "\n".join(line for line in (line.decode().rstrip() for line in lines) if line)
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

@@ -52,7 +52,7 @@ def parse_devices(text: str | int) -> tuple[str, int]:
     kind, _, count = str(text).partition(":")
     if kind.isdigit():
         kind, count = ("cuda" if gpus else "cpu"), kind
-    if kind == "auto":
+    if kind == "auto" and not count:
         kind = "cuda" if gpus else "cpu"
     elif kind not in ("cpu", "cuda") or (count and not count.isdigit()) or count == "0":
         raise RecipeError(f"runtime.devices: {text!r} is none of auto, cpu, cpu:N, cuda, cuda:N or a number")

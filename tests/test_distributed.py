@@ -44,8 +44,12 @@ def test_two_processes_give_the_losses_of_one(loss, samples, tmp_path):
         curves.append([float(row["loss"]) for row in csv.DictReader((out / "curve.csv").open())])
     assert curves[1] == pytest.approx(curves[0], rel=2e-3)
     one, two = (torch.load(tmp_path / n / "model.pt", weights_only=True)["state_dict"] for n in ("1", "2"))
-    worst = max((one[k].double() - two[k].double()).abs().max().item() for k in one)
-    assert worst < 2e-3, worst
+    for name in one:
+        a, b = one[name].double(), two[name].double()
+        # What started at zero shows the gradients themselves; a wrong share would make it half or double. Biases that a
+        # later norm cancels hold nothing but rounding.
+        allowed = 0.2 if a.abs().max() < 1e-3 else 1e-3
+        assert (a - b).abs().max() <= allowed * a.abs().max() + 1e-6, name
 
 
 def _environment(project: str) -> dict[str, str]:

@@ -59,9 +59,8 @@ def test_a_batch_without_a_valid_pixel_counts_as_zero_and_warns(inputs):
 
 def test_cross_entropy_is_torchs_mean_over_valid_pixels(inputs):
     logits, labels = inputs({"share": 0.5})
-    assert cross_entropy(logits, labels).item() == pytest.approx(
-        F.cross_entropy(logits, labels, ignore_index=255).item()
-    )
+    expected = F.cross_entropy(logits, labels, ignore_index=255).item()
+    assert cross_entropy(logits, labels).item() == pytest.approx(expected)
 
 
 def test_heads_are_summed_each_with_its_own_hard_pixels(inputs):

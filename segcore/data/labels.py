@@ -131,7 +131,7 @@ class LabelTable:
             return cls(Path(path).stem, tuple(_from_row(row) for row in rows))
         except OSError as error:
             raise DataError(f"{path}: the label table cannot be read ({error.strerror})") from None
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, DataError) as error:
             raise DataError(f"{path}: not a label table with columns {','.join(COLUMNS[:6])} ({error})") from None
 
     def to_dicts(self) -> list[dict[str, object]]:

@@ -14,8 +14,8 @@ import pytest
 from segcore.data import minicity, minicity_scene
 from segcore.data.labels import IGNORE, TABLES
 from segcore.data.minicity import MinicityRecipe, render, write_archives
-from segcore.data.minicity_actors import Pose
-from segcore.data.minicity_plan import Scene
+from segcore.data.minicity.actors import Pose
+from segcore.data.minicity.plan import Scene
 from segcore.errors import DataError
 
 TABLE = TABLES["cityscapes"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from segcore.data.minicity_actors import Pose
-from segcore.data.minicity_paint import CLOTH, METAL, PLASTER, SMOOTH, Colour, Painter, patch, upright
-from segcore.data.minicity_palette import any_colour
+from segcore.data.minicity.actors import Pose
+from segcore.data.minicity.paint import CLOTH, METAL, PLASTER, SMOOTH, Colour, Painter, patch, upright
+from segcore.data.minicity.palette import any_colour
 
 STATIC, DYNAMIC, GUARD_RAIL, BRIDGE, POLE, POLEGROUP, TRAFFIC_LIGHT, TRAFFIC_SIGN = 4, 5, 14, 15, 17, 18, 19, 20
 _STEEL, _DARK = np.array([135.0, 138, 140]), np.array([52.0, 55, 58])

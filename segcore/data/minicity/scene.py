@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from segcore.data.minicity_blocks import lay_sides
-from segcore.data.minicity_furniture import draw_bridge
-from segcore.data.minicity_ground import frame, lay_land, lay_road, paint_sky
-from segcore.data.minicity_paint import Camera, Light, Painter, board_size, finish
-from segcore.data.minicity_palette import masonry
-from segcore.data.minicity_plan import Scene
-from segcore.data.minicity_traffic import fill_pavements, fill_traffic, place_hero
+from segcore.data.minicity.blocks import lay_sides
+from segcore.data.minicity.furniture import draw_bridge
+from segcore.data.minicity.ground import frame, lay_land, lay_road, paint_sky
+from segcore.data.minicity.paint import Camera, Light, Painter, board_size, finish
+from segcore.data.minicity.palette import masonry
+from segcore.data.minicity.plan import Scene
+from segcore.data.minicity.traffic import fill_pavements, fill_traffic, place_hero
 
 # The actors that scenes take turns to show for sure: label id and the least share of the picture it must cover.
 HEROES = {

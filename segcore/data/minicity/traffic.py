@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from segcore.data import minicity_furniture as furniture
-from segcore.data.minicity_actors import Pose, draw_bus, draw_car, draw_train, draw_truck
-from segcore.data.minicity_palette import any_colour
-from segcore.data.minicity_people import draw_bicycle, draw_motorcycle, draw_person
-from segcore.data.minicity_plan import Scene
+from segcore.data.minicity import furniture
+from segcore.data.minicity.actors import Pose, draw_bus, draw_car, draw_train, draw_truck
+from segcore.data.minicity.palette import any_colour
+from segcore.data.minicity.people import draw_bicycle, draw_motorcycle, draw_person
+from segcore.data.minicity.plan import Scene
 
 
 def _vehicle(scene: Scene, kind: str, x: float, z: float, yaw: float) -> None:
@@ -18,7 +18,7 @@ def _vehicle(scene: Scene, kind: str, x: float, z: float, yaw: float) -> None:
     long = {"bus": rng.uniform(9, 12.5), "truck": rng.uniform(6.5, 9.5), "train": 9.0 * rng.integers(2, 4)}.get(
         kind, 4.6
     )
-    pose = Pose(x, z, yaw)
+    pose = Pose(x, max(z, 7 + abs(np.cos(yaw)) * long / 2) if long > 5 else z, yaw)
     size = {
         "bus": (long, 2.6, 3.1),
         "truck": (long, 2.5, 3.2),

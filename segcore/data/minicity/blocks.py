@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from segcore.data import minicity_street as street
-from segcore.data.minicity_actors import Pose, draw_car
-from segcore.data.minicity_furniture import draw_guard_rail
-from segcore.data.minicity_ground import PARKING, ROAD, SIDEWALK, TERRAIN, strip
-from segcore.data.minicity_paint import ASPHALT, GRASS, PAVING
-from segcore.data.minicity_palette import any_colour, lawn, leaves, masonry, pavement
-from segcore.data.minicity_plan import Scene
+from segcore.data.minicity import street
+from segcore.data.minicity.actors import Pose, draw_car
+from segcore.data.minicity.furniture import draw_guard_rail
+from segcore.data.minicity.ground import PARKING, ROAD, SIDEWALK, TERRAIN, strip
+from segcore.data.minicity.paint import ASPHALT, GRASS, PAVING
+from segcore.data.minicity.palette import any_colour, lawn, leaves, masonry, pavement
+from segcore.data.minicity.plan import Scene
 
 _DISTRICTS = {  # how often each kind of block comes, in the order of _BLOCKS
     "city": (0.8, 0.04, 0.06, 0.06, 0.04),

@@ -7,10 +7,10 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from segcore.data.minicity_paint import ASPHALT, CLOUD, GRASS, METAL, PAVING, PLASTER, SMOOTH, Colour, Painter, upright
-from segcore.data.minicity_palette import any_colour, lawn, leaves, masonry, pavement
-from segcore.data.minicity_plan import FAR, Scene
-from segcore.data.minicity_street import BUILDING, draw_facade, draw_foliage
+from segcore.data.minicity.paint import ASPHALT, CLOUD, GRASS, METAL, PAVING, PLASTER, SMOOTH, Colour, Painter, upright
+from segcore.data.minicity.palette import any_colour, lawn, leaves, masonry, pavement
+from segcore.data.minicity.plan import FAR, Scene
+from segcore.data.minicity.street import BUILDING, draw_facade, draw_foliage
 
 EGO_VEHICLE, RECTIFICATION_BORDER, OUT_OF_ROI = 1, 2, 3
 GROUND, ROAD, SIDEWALK, PARKING, RAIL_TRACK, TERRAIN, SKY = 6, 7, 8, 9, 10, 22, 23

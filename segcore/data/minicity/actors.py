@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segcore.data.minicity_paint import METAL, SMOOTH, Colour, Painter, patch
-from segcore.data.minicity_palette import any_colour
+from segcore.data.minicity.paint import METAL, SMOOTH, Colour, Painter, patch
+from segcore.data.minicity.palette import any_colour
 
 PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE = 24, 25, 26, 27, 28, 31, 32, 33
 _BLACK, _GLASS = np.array([22.0, 22, 24]), np.array([45.0, 52, 60])
@@ -64,16 +64,20 @@ def _box(
     return {name: face[order[name]] for name, face in sides.items() if face is not None}
 
 
+def _treads(painter: Painter, pose: Pose, axles: list[float], half: float, label: int) -> None:
+    """What shows of the tyres below the body; drawn before it."""
+    for along in axles:
+        for side in (-half, half):
+            width = side - np.sign(side) * np.array([0, 0.22, 0.22, 0])
+            painter.face(pose.place(np.full(4, along), width, np.array([0, 0, 0.3, 0.3])), _BLACK, label)
+
+
 def _wheels(painter: Painter, pose: Pose, axles: list[float], half: float, radius: float, label: int) -> None:
-    """Wheels on the side that faces the camera, and the tyres' treads below both."""
+    """The wheels on the side that faces the camera; drawn after the body."""
     angle = np.linspace(0, 2 * np.pi, 13)[:-1]
     for along in axles:
         for side in (-half, half):
             rim = pose.place(along + radius * np.cos(angle), np.full(12, side), radius + radius * np.sin(angle))
-            inner = pose.place(
-                np.full(4, along), side - np.sign(side) * np.array([0, 0.22, 0.22, 0]), np.array([0, 0, 0.3, 0.3])
-            )
-            painter.face(inner, _BLACK, label)
             outward = pose.at(0, np.sign(side), 0) - pose.at(0, 0, 0)
             if outward @ (np.array([-painter.camera.bend * pose.z**2, 0, 0]) - rim[0]) > 0:
                 painter.face(rim, _BLACK * 1.3, label)
@@ -101,8 +105,10 @@ def draw_car(painter: Painter, pose: Pose, colour: Colour, kind: int) -> None:
         (5.2, 1.15, 2.1, (-2.55, -2.5), (2.2, 1.5)),
     ][kind]
     half, end = 0.9, length / 2
+    axles = [-0.31 * length, 0.31 * length]
+    _treads(painter, pose, axles, half, CAR)
     faces = _box(painter, pose, -end, end, 0.25, belt, half, colour, CAR)
-    _wheels(painter, pose, [-0.31 * length, 0.31 * length], half, 0.33, CAR)
+    _wheels(painter, pose, axles, half, 0.33, CAR)
     _lamps(painter, faces, CAR, 0.5)
     for name in ("front", "back"):
         if name in faces:
@@ -126,6 +132,8 @@ def draw_car(painter: Painter, pose: Pose, colour: Colour, kind: int) -> None:
 def draw_bus(painter: Painter, pose: Pose, colour: Colour, length: float) -> None:
     """A city bus: one tall block with a band of windows, doors, a destination board and a large windscreen."""
     rng, end = painter.rng, length / 2
+    axles = [-0.28 * length, 0.32 * length]
+    _treads(painter, pose, axles, 1.27, BUS)
     faces = _box(painter, pose, -end, end, 0.3, 3.1, 1.27, colour, BUS)
     glass, skirt = _GLASS + painter.light.haze * rng.uniform(0.05, 0.25), any_colour(rng, 0.5)
     if painter.light.dusk:
@@ -145,7 +153,7 @@ def draw_bus(painter: Painter, pose: Pose, colour: Colour, length: float) -> Non
             painter.patches(patch(faces[name], 0.2, 0.8, 0.86, 0.96), np.array([30.0, 28, 20]), BUS)
             painter.patches(patch(faces[name], 0.3, 0.7, 0.88, 0.94), np.array([250.0, 190, 40]), BUS)
     _lamps(painter, faces, BUS, 0.1)
-    _wheels(painter, pose, [-0.28 * length, 0.32 * length], 1.27, 0.5, BUS)
+    _wheels(painter, pose, axles, 1.27, 0.5, BUS)
 
 
 def draw_truck(painter: Painter, pose: Pose, colour: Colour, length: float) -> None:
@@ -181,10 +189,12 @@ def draw_truck(painter: Painter, pose: Pose, colour: Colour, length: float) -> N
                 painter.patches(patch(faces[name], 0.35, 0.9, 0.5, 0.86), glass, TRUCK)
         _lamps(painter, faces, TRUCK, 0.05)
 
+    axles = [-0.36 * length, -0.24 * length, 0.36 * length]
+    _treads(painter, pose, axles, 1.2, TRUCK)
     nose, tail = pose.at(end, 0, 0)[2], pose.at(-end, 0, 0)[2]
     for part in (cabin, bed) if nose > tail else (bed, cabin):
         part()
-    _wheels(painter, pose, [-0.36 * length, -0.24 * length, 0.36 * length], 1.2, 0.5, TRUCK)
+    _wheels(painter, pose, axles, 1.2, 0.5, TRUCK)
 
 
 def draw_train(painter: Painter, pose: Pose, colour: Colour, cars: int) -> None:

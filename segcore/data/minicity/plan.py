@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from segcore.data.minicity_actors import Pose
-from segcore.data.minicity_paint import Painter
+from segcore.data.minicity.actors import Pose
+from segcore.data.minicity.paint import Painter
 
 FAR = 110.0  # metres; where the street ends in haze
 
@@ -39,9 +39,7 @@ class Scene:
     parking: dict[int, bool] = field(default_factory=dict)  # side → cars park along its kerb
     asphalt: np.ndarray = field(default_factory=lambda: np.full(3, 100.0))
     end: float = FAR  # where a crossing row of houses closes the street
-    walks: dict[int, tuple[float, float]] = field(
-        default_factory=dict
-    )  # side → |x| of the pavement's inner and outer edge
+    walks: dict[int, tuple[float, float]] = field(default_factory=dict)  # side → |x| of the pavement's two edges
     taken: list[tuple[float, float, float, float]] = field(default_factory=list)  # x, z and half sizes of what stands
     items: list[Item] = field(default_factory=list)
     shadows: list[tuple[np.ndarray, float]] = field(default_factory=list)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from segcore.data.minicity_actors import Pose
-from segcore.data.minicity_paint import BRICK, LEAF, METAL, PLASTER, Colour, Painter, patch, upright
-from segcore.data.minicity_palette import any_colour, masonry
+from segcore.data.minicity.actors import Pose
+from segcore.data.minicity.paint import BRICK, LEAF, METAL, PLASTER, Colour, Painter, patch, upright
+from segcore.data.minicity.palette import any_colour, masonry
 
 BUILDING, WALL, FENCE, VEGETATION = 11, 12, 13, 21
 

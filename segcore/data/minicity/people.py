@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from segcore.data.minicity_actors import BICYCLE, MOTORCYCLE, PERSON, RIDER, Pose
-from segcore.data.minicity_paint import CLOTH, METAL, SMOOTH, Painter
-from segcore.data.minicity_palette import any_colour
+from segcore.data.minicity.actors import BICYCLE, MOTORCYCLE, PERSON, RIDER, Pose
+from segcore.data.minicity.paint import CLOTH, METAL, SMOOTH, Painter
+from segcore.data.minicity.palette import any_colour
 
 _BLACK, _STEEL = np.array([24.0, 24, 26]), np.array([140.0, 142, 146])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from segcore.data.minicity_paint import BRICK, PLASTER, Colour
+from segcore.data.minicity.paint import BRICK, PLASTER, Colour
 
 
 def any_colour(rng: np.random.Generator, saturation: float = 0.35) -> Colour:

@@ -1,0 +1,113 @@
+"""Typed settings: what is refused, and with which words."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from annotated_types import Gt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.resolve import merge, resolve
+from pipeline.settings import Override, Params, read_yaml, validate, write_yaml
+from segcore.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: Annotated[float, Gt(0)] = 1.0
+    pair: tuple[int, int] = (1, 2)
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_a_list_fills_a_tuple_and_a_whole_number_a_float():
+    assert validate(Outer, {"name": "a", "inner": {"rate": 3, "pair": [4, 5]}}, "x") == Outer("a", Inner(3.0, (4, 5)))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"name": "a", "iner": {}}, r"x\.iner: unknown key; did you mean 'inner'\?"),
+        ({"name": "a", "inner": {"rat": 1}}, r"x\.inner\.rat: unknown key; did you mean 'rate'\?"),
+        ({"name": "a", "inner": {"rate": -1}}, r"x\.inner\.rate: should be greater than 0, got -1"),
+        ({"name": "a", "inner": {"rate": "1e-4"}}, r"x\.inner\.rate: .*number.*'1e-4'"),
+        ({"name": "a", "inner": {"pair": [1]}}, r"x\.inner\.pair\.1"),
+        ({"name": "a", "inner": 3}, r"x\.inner"),
+        ({}, r"x\.name"),
+    ],
+)
+def test_what_is_refused_is_named_with_its_path(value, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        validate(Outer, value, "x")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("5e-05", 5e-5), ("5e-4", 5e-4), ("1:30", "1:30"), ("on", "on"), ("0.1", 0.1), ("", None)]
+)
+def test_yaml_is_read_by_dvcs_rules(text, expected, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"a: {text}\n")
+    assert read_yaml(tmp_path / "a.yaml")["a"] == expected
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a: 1\na: 2\n", "- 1\n", ""])
+def test_broken_yaml_is_one_line(text, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(RecipeError, match="a.yaml") as caught:
+        read_yaml(tmp_path / "a.yaml")
+    assert "\n" not in str(caught.value)
+
+
+# The library cannot write a text that begins with a colon; no value of ours does.
+texts = st.text("abc :#'-", max_size=6).filter(lambda text: not text.lstrip().startswith(":"))
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text("abcxyz", min_size=1), plain, min_size=1, max_size=4))
+def test_what_is_written_is_read_back(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("yaml") / "a.yaml"
+    write_yaml(path, "# head\n", content)
+    assert read_yaml(path) == content
+
+
+def test_layers_merge_mapping_by_mapping_and_replace_lists():
+    assert merge({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}, "d": 4}) == {"a": {"b": 1, "c": [3]}, "d": 4}
+
+
+MODELS = sorted(p.stem for p in (Path(__file__).parents[2] / "pipeline/recipes").glob("*.yaml") if p.stem != "defaults")
+DATASETS = sorted(p.stem for p in (Path(__file__).parents[2] / "pipeline/datasets").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_recipe_resolves_on_every_data_set(model, dataset):
+    resolved = resolve(Params(model, dataset))
+    assert resolved["dataset"]["num_classes"] in (11, 19)
+    assert len(resolved["train"]["code"]) == 64
+
+
+def test_overrides_reach_their_section():
+    resolved = resolve(Params("bisenetv2", "cityscapes", override=Override(lr=1e-4, modes="ss+mscf", iterations=100)))
+    assert resolved["train"]["lr"] == 1e-4 and resolved["evaluate"]["modes"] == ["ss", "mscf"]
+    assert resolved["train"]["warmup"] == 10, "a trial run shorter than the warm-up gets a tenth of itself"
+
+
+def test_the_published_recipe_on_cityscapes():
+    train = resolve(Params("bisenetv2", "cityscapes"))["train"]
+    published = {"iterations": 150000, "batch_size": 16, "crop": [512, 1024], "lr": 5e-3, "weight_decay": 5e-4}
+    assert {key: train[key] for key in published} == published
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "pipeline").glob("*/*.yaml")))
+def test_recipes_carry_a_comment_head(path):
+    assert path.read_text().startswith("# ")
