@@ -57,14 +57,17 @@ def speed_key(row: dict[str, Any]) -> str:
 
 
 def train_metrics(run: Run) -> dict[str, Any]:
-    """Size of the training and its last loss (the mean since the row before)."""
+    """Size of the training, its last loss (the mean since the row before), and the score to beat."""
     return {
         "iterations": run.training["iterations"],
         "batch_size": run.recipe["train"]["batch_size"],
         "images": run.training_images,
+        "pretrained": run.receipt["pretrained"],
         "parameters": run.training["parameters"],
         "final_loss": round(float(run.curve["loss"][-1]), 6),
         "final_lr": float(f"{run.curve['lr'][-1]:.6g}"),
+        # mIoU of the per-pixel majority map of the training labels: what can be had without looking at the image.
+        "majority_miou": round(run.baseline["miou"], 6) if run.baseline else None,
     }
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
+
 
 from pipeline import report
 from segcore.checkpoint import ModelFile, save_model_file
@@ -122,8 +122,8 @@ def write_inputs(root: Path, pictures: list, names: list[str], redistributable: 
         "evaluate": {"modes": list(modes), "code": "e1"},
     }  # fmt: skip
     params = {"model": "bisenetv2", "dataset": "tiny", "seed": 1, "override": {"lr": None, "modes": None}}
-    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    (root / "recipe.yaml").write_text(json.dumps(recipe))
+    (root / "params.yaml").write_text(json.dumps(params))
 
 
 def write_png(path: Path, array: np.ndarray) -> None:
@@ -146,9 +146,9 @@ def edit(path: str, **changes: object) -> None:
 
 def edit_recipe(section: str, **changes: object) -> None:
     """Changes keys of a section of recipe.yaml."""
-    recipe = yaml.safe_load(Path("recipe.yaml").read_text())
+    recipe = json.loads(Path("recipe.yaml").read_text())
     recipe[section] |= changes
-    Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
+    Path("recipe.yaml").write_text(json.dumps(recipe))
 
 
 def metrics(name: str) -> dict:

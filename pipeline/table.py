@@ -1,0 +1,105 @@
+"""Results that are kept in the project, and the table of them in README.md.
+
+    python -m pipeline.table          # README's table, from docs/results/ alone
+    python -m pipeline.table --keep   # first keeps the run of the workspace as docs/results/<model>-<dataset>-s<seed>/
+
+No number in the table is typed: a test fails when README and docs/results/ disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.settings import METRICS, REPORT, stage
+from segcore.errors import RecipeError
+from segcore.files import atomic_write
+
+RESULTS = Path("docs/results")
+README = Path("README.md")
+START, END = "<!-- results: written by `python -m pipeline.table` -->", "<!-- end of results -->"
+KEPT = ("evaluate.json", "benchmark.json", "train.json", "provenance.json", "iou.csv")
+MODES = ("ss", "ssc", "msf", "mscf", "seg50", "seg75")
+
+
+@stage
+def main() -> None:
+    """Rewrites README's table."""
+    if sys.argv[1:] == ["--keep"]:
+        print(f"kept in {keep()}")
+    elif sys.argv[1:]:
+        raise RecipeError(f"table: unknown argument {sys.argv[1]!r}; there is only --keep")
+    text = README.read_text(encoding="utf-8")
+    with atomic_write(README) as temporary:
+        temporary.write_text(with_table(text, table(RESULTS)), encoding="utf-8")
+
+
+def keep() -> Path:
+    """Copies metrics/ and the report's Markdown into docs/results/, under the name of the experiment."""
+    run = json.loads((METRICS / "provenance.json").read_text(encoding="utf-8"))["params"]
+    folder = RESULTS / f"{run['model']}-{run['dataset']}-s{run['seed']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        shutil.copyfile(METRICS / name, folder / name)
+    # The report's pictures stay in work/report/; here are its tables.
+    lines = (REPORT / "report.md").read_text(encoding="utf-8").splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith("!["))
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    return folder
+
+
+def table(results: Path) -> str:
+    """The Markdown table of all kept results, one row each."""
+    runs = [(folder.name, _read(folder)) for folder in sorted(results.iterdir()) if (folder / "evaluate.json").is_file()]
+    modes = [mode for mode in MODES if any(mode in run["evaluate"]["miou"] for _, run in runs)]
+    head = ["run", "trained", *modes, "image-blind", "fps"]
+    rows = [head, ["---", "---", *["--:"] * (len(modes) + 2)], *(_row(name, run, modes) for name, run in runs)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def with_table(text: str, content: str) -> str:
+    """`text` with the part between the markers replaced.
+
+    Raises:
+        RecipeError: the markers are gone.
+    """
+    if START not in text or END not in text:
+        raise RecipeError(f"{README}: the markers {START!r} and {END!r} are gone; put them back")
+    before, _, rest = text.partition(START)
+    return f"{before}{START}\n{content}\n{END}{rest.partition(END)[2]}"
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    names = ("evaluate", "benchmark", "train")
+    return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
+
+
+def _row(name: str, run: dict[str, Any], modes: list[str]) -> list[str]:
+    miou, train = run["evaluate"]["miou"], run["train"]
+    scores = [f"{100 * miou[mode]:.2f}" if mode in miou else "" for mode in modes]
+    blind = train["majority_miou"]
+    start = "from scratch" if train["pretrained"] == "none" else f"from {train['pretrained']}"
+    return [
+        f"[{name}](docs/results/{name}/report.md)",
+        f"{start}, {train['iterations']} × {train['batch_size']} images",
+        *scores,
+        f"{100 * blind:.2f}" if blind is not None else "",
+        _fastest(run["benchmark"]["fps"]),
+    ]
+
+
+def _fastest(fps: dict[str, dict[str, float]]) -> str:
+    rows = [(value, key, device) for device, values in fps.items() for key, value in values.items()]
+    if not rows:
+        return "not measured"
+    value, key, device = max(rows)
+    backend, precision, size, _ = re.fullmatch(r"(\w+?)_(\w+?)_(\d+x\d+)_b(\d+)", key).groups()
+    return f"{value:g} ({backend} {precision}, {size}, {device})"
+
+
+if __name__ == "__main__":
+    main()
