@@ -11,7 +11,7 @@ from segcore.distributed import sum_over_processes, world_size
 from segcore.errors import TrainingError
 from segcore.losses import Losses
 
-COLUMNS = ("iteration", "lr", "loss", "main", "auxiliary")
+COLUMNS = ("iteration", "lr", "loss", "main", "auxiliary", "detail")
 
 
 class Curve:
@@ -26,7 +26,7 @@ class Curve:
         Raises:
             TrainingError: the mean since the last row is not finite.
         """
-        values = torch.stack([losses.total.detach(), losses.main, losses.auxiliary]).double()
+        values = torch.stack([losses.total.detach(), losses.main, losses.auxiliary, losses.detail]).double()
         values = sum_over_processes(values) / world_size()
         self.sums = values if self.sums is None else self.sums + values
         self.count += 1

@@ -13,7 +13,7 @@ def parameter_groups(net: nn.Module, lr: float, weight_decay: float, head_factor
     """Four groups: backbone and heads, each with and without weight decay (CoinCheung/BiSeNet, section 3.2).
 
     `net.heads` names the children that learn `head_factor` times as fast, `net.decays(parameter)` says what decays.
-    Each group carries its `name`, `base_lr` and the `parameter_names` in it.
+    Frozen parameters stand in no group. Each group carries its `name`, `base_lr` and the `parameter_names` in it.
     """
     groups = {
         (head, decay): {
@@ -27,10 +27,23 @@ def parameter_groups(net: nn.Module, lr: float, weight_decay: float, head_factor
         for decay in (True, False)
     }
     for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            continue
         group = groups[name.split(".")[0] in net.heads, net.decays(parameter)]
         group["params"].append(parameter)
         group["parameter_names"].append(name)
     return [{**group, "lr": group["base_lr"]} for group in groups.values() if group["params"]]
+
+
+def freeze_backbone_norms(net: nn.Module) -> None:
+    """Keeps scale and shift of the backbone's norms (what `net.decays` leaves out there) as they are.
+
+    MichaelFan01/STDC-Seg does so by oversight: it collects parameters by the class of its in-place norm, which the
+    backbone does not use. Running statistics go on moving, as there.
+    """
+    for name in net.backbone:
+        for parameter in net.get_submodule(name).parameters():
+            parameter.requires_grad_(net.decays(parameter))
 
 
 def make_optimizer(kind: str, groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:
@@ -43,7 +56,8 @@ def make_optimizer(kind: str, groups: list[dict[str, Any]], momentum: float) -> 
 def poly(iteration: int, iterations: int, warmup: int, warmup_ratio: float = 0.1, power: float = 0.9) -> float:
     """Factor on the base rate: exponential warm-up from `warmup_ratio`, then (1 - progress)^power.
 
-    CoinCheung/BiSeNet, section 4. `iteration` is 0-based and not yet done.
+    CoinCheung/BiSeNet, section 4; with ratio 1e-5 / lr also MichaelFan01/STDC-Seg, section 7. `iteration` is 0-based
+    and not yet done.
     """
     if iteration < warmup:
         return warmup_ratio ** (1 - iteration / warmup)

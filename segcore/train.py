@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,6 +21,7 @@ from segcore.checkpoint import ModelFile, ResumeState, save_model_file
 from segcore.curve import COLUMNS, Curve
 from segcore.data.datasets import Samples
 from segcore.data.loaders import Augmentation, TrainingStream, training_batches
+from segcore.detail import decaying_fuse_scales
 from segcore.distributed import Process, synchronise_norms
 from segcore.errors import RecipeError
 from segcore.files import write_csv
@@ -29,66 +29,9 @@ from segcore.losses import network_loss
 from segcore.models import build_model
 from segcore.models.checkpoints import load_backbone
 from segcore.models.layers import Outputs
-from segcore.optim import cosine, make_optimizer, parameter_groups, poly, set_learning_rate
+from segcore.optim import cosine, freeze_backbone_norms, make_optimizer, parameter_groups, poly, set_learning_rate
 from segcore.progress import Progress
-
-Positive = Annotated[float, Gt(0)]
-Count = Annotated[int, Gt(0)]
-Fraction = Annotated[float, Interval(ge=0, le=1)]
-
-
-@dataclass(frozen=True)
-class TrainRecipe:
-    """How a model is trained; every field is a line of the recipe.
-
-    Attributes:
-        arch: name for `build_model`.
-        iterations, batch_size: optimiser steps, and images per step over all processes.
-        crop: height and width of a training sample.
-        scales: smallest and largest random scale.
-        jitter: strength of the colour jitter.
-        optimizer, lr, momentum, weight_decay, head_lr_factor: see `segcore.optim`.
-        schedule, warmup, warmup_ratio, power: see `segcore.optim.poly` and `cosine`; `warmup` in iterations.
-        loss, ohem_threshold, auxiliary_weight: see `segcore.losses`; with weight 0 the auxiliary heads are not built.
-        precision: arithmetic of the forward pass; a CPU computes in float32 whatever is asked.
-        norm: `sync` norms over the batch of all processes, `local` each over its own share.
-        trained_on: `train`, or `trainval` (then val scores are refused).
-        threads: CPU threads of one process. Part of the recipe, for sums depend on how they are split.
-        checkpoint_every, log_every: iterations between resume states, and between rows of the curve.
-        code: digest of the code that trains, filled in when the recipe is resolved.
-    """
-
-    arch: str
-    iterations: Count
-    batch_size: Count
-    crop: tuple[Count, Count]
-    scales: tuple[Positive, Positive]
-    lr: Positive
-    jitter: Fraction = 0.4
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Ge(0)] = 5e-4
-    head_lr_factor: Positive = 10.0
-    schedule: Literal["poly", "cosine"] = "poly"
-    warmup: Annotated[int, Ge(0)] = 1000
-    warmup_ratio: Annotated[float, Interval(gt=0, le=1)] = 0.1
-    power: Positive = 0.9
-    loss: Literal["ohem", "cross_entropy"] = "ohem"
-    ohem_threshold: Annotated[float, Interval(gt=0, lt=1)] = 0.7
-    auxiliary_weight: Annotated[float, Ge(0)] = 1.0
-    precision: Literal["float32", "bf16", "fp16"] = "float32"
-    norm: Literal["sync", "local"] = "sync"
-    trained_on: Literal["train", "trainval"] = "train"
-    threads: Count = 2
-    checkpoint_every: Count = 1000
-    log_every: Count = 100
-    code: str = ""
-
-    def __post_init__(self) -> None:
-        if self.scales[0] > self.scales[1]:
-            raise ValueError(f"scales: the smallest comes first, got {list(self.scales)}")
-        if self.warmup >= self.iterations:
-            raise ValueError(f"warmup ({self.warmup}) must be shorter than the run ({self.iterations} iterations)")
+from segcore.recipe import TrainRecipe
 
 
 @dataclass(frozen=True)
@@ -139,6 +82,7 @@ def train(job: Job, process: Process) -> dict[str, Any]:
     dtype = _precision(recipe, process)
     scaler = torch.amp.GradScaler(process.device.type, enabled=dtype is torch.float16)
     schedule = _schedule(recipe)
+    fuse_scales = _fuse_scales(recipe, schedule)
     state, start, curve = ResumeState(job.resume), 0, Curve(recipe.log_every)
     if saved := state.load():
         start = _restore(saved, net, optimizer, scaler, curve)
@@ -160,7 +104,11 @@ def train(job: Job, process: Process) -> dict[str, Any]:
                 labels.to(process.device, non_blocking=True),
                 kind=recipe.loss,
                 threshold=recipe.ohem_threshold,
+                min_kept=recipe.ohem_min_kept,
                 auxiliary_weight=recipe.auxiliary_weight,
+                detail_weight=recipe.detail_weight,
+                detail_fuse=fuse_scales[iteration],
+                detail_masked=recipe.detail_ignore == "masked",
             )
             scaler.scale(losses.total).backward()
             scaler.step(optimizer)
@@ -192,6 +140,8 @@ def _network(job: Job, process: Process) -> nn.Module:
         load_backbone(net, job.pretrained)
     if job.recipe.norm == "sync" and process.world_size > 1:
         net = synchronise_norms(net, process.device)
+    if job.recipe.frozen_backbone_norms:
+        freeze_backbone_norms(net)
     return net.to(process.device, memory_format=torch.channels_last).train()
 
 
@@ -208,6 +158,13 @@ def _schedule(recipe: TrainRecipe) -> Callable[[int], float]:
     if recipe.schedule == "poly":
         return lambda i: poly(i, recipe.iterations, recipe.warmup, recipe.warmup_ratio, recipe.power)
     return lambda i: cosine(i, recipe.iterations, recipe.warmup, recipe.warmup_ratio)
+
+
+def _fuse_scales(recipe: TrainRecipe, schedule: Callable[[int], float]) -> list[float]:
+    if recipe.detail_fuse == "constant":
+        return [1.0] * recipe.iterations
+    rates = (recipe.lr * schedule(i) for i in range(recipe.iterations))
+    return decaying_fuse_scales(rates, recipe.momentum, recipe.weight_decay)
 
 
 def _normaliser(job: Job, process: Process) -> Callable[[Tensor], Tensor]:

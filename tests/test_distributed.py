@@ -56,6 +56,44 @@ def _environment(project: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": project, "OMP_NUM_THREADS": "1"}
 
 
+SHARES = """
+import sys
+import torch
+from segcore.distributed import join, sum_over_processes, world_size
+from segcore.losses import network_loss
+from segcore.models.layers import Outputs
+
+def share(process, masked):
+    torch.manual_seed(0)
+    logits, edges, labels = torch.randn(3, 5, 16, 16), torch.randn(3, 1, 8, 8), torch.randint(0, 5, (3, 16, 16))
+    logits += 9 * torch.nn.functional.one_hot(labels, 5).permute(0, 3, 1, 2)
+    labels[:, 2:] = 255
+    if masked:
+        labels[:, :, 5:] = 255  # fewer labelled pixels than OHEM wants
+    mine = slice(process.rank, None, process.world_size)
+    logits, edges = logits[mine].requires_grad_(), edges[mine].requires_grad_()
+    outputs = Outputs(logits, (), (edges,))
+    losses = network_loss(outputs, labels[mine], kind="ohem", min_kept="crop", detail_masked=masked)
+    losses.total.backward()
+    values = [losses.main, losses.detail, logits.grad.abs().sum(), edges.grad.abs().sum()]
+    return sum_over_processes(torch.stack(values)) / world_size()  # as gradients are averaged
+
+with join("cpu") as process:
+    values = torch.stack([share(process, masked) for masked in (False, True)])
+    if process.leads:
+        torch.save(values, sys.argv[1])
+"""
+
+
+def test_two_processes_share_crop_wise_and_detail_losses_as_one_has_them(tmp_path):
+    worker = tmp_path / "shares.py"
+    worker.write_text(SHARES)
+    for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])):
+        command = [sys.executable, *launcher, str(worker), str(tmp_path / name)]
+        subprocess.run(command, check=True, env=_environment(str(Path(__file__).parent.parent)), timeout=120)
+    torch.testing.assert_close(torch.load(tmp_path / "two"), torch.load(tmp_path / "one"))
+
+
 def test_synchronised_norm_alone_is_batch_norm():
     torch.manual_seed(0)
     plain = nn.BatchNorm2d(5)

@@ -72,6 +72,52 @@ def test_heads_are_summed_each_with_its_own_hard_pixels(inputs):
     assert losses.total.item() == pytest.approx((main + 0.4 * (extra + main)).item())
 
 
+@pytest.fixture(scope="module")
+def stdc(golden, refweights):
+    """case of the STDC golden -> (logits, labels)."""
+    _, arrays = golden("stdc_losses")
+
+    def make(case, seed=22, lift=0.0):
+        labels = torch.from_numpy(arrays["ohem_labels"].astype(np.int64))
+        logits = torch.from_numpy(refweights.image(seed, (2, 19, 128, 256)))
+        lift = {"easy": 6.0, "mixed": 3.0, "diluted": 6.0}.get(case, lift)
+        if case == "diluted":
+            labels[:, 8:] = 255
+        valid = labels != 255
+        logits += lift * (F.one_hot(labels * valid, 19) * valid[..., None]).permute(0, 3, 1, 2)
+        if case == "all ignored":
+            labels[:] = 255
+        return logits.requires_grad_(), labels
+
+    return make
+
+
+@pytest.mark.parametrize("case", ["hard", "easy", "mixed", "diluted", "all ignored"])
+def test_ohem_with_a_share_of_the_crop_equals_stdc_in_value_and_gradient(case, golden, stdc):
+    cases = golden("stdc_losses")[0]["ohem"]["cases"]
+    facts = next(facts for name, facts in cases.items() if name.startswith(case))
+    logits, labels = stdc(case)
+    loss = ohem_cross_entropy(logits, labels, 0.7, min_kept="crop")
+    loss.backward()
+    assert facts["n_min"] == labels.numel() // 16
+    assert loss.item() == pytest.approx(facts["value"], rel=1e-5)
+    assert logits.grad.abs().sum().item() == pytest.approx(facts["grad_abs_sum"], rel=1e-4)
+
+
+def test_the_whole_stdc_loss_equals_the_reference(golden, stdc, refweights):
+    facts = golden("stdc_losses")[0]["total"]
+    heads = [stdc("", seed, lift)[0] for seed, lift in ((31, 5.0), (32, 3.0), (33, 2.0))]
+    edges = torch.from_numpy(refweights.image(34, (2, 1, 16, 32)))
+    labels = stdc("")[1]
+    losses = network_loss(Outputs(heads[0], tuple(heads[1:]), (edges,)), labels, kind="ohem", min_kept="crop")
+    assert losses.main.item() == pytest.approx(facts["main"], rel=1e-5)
+    assert losses.auxiliary.item() == pytest.approx(facts["aux16"] + facts["aux32"], rel=1e-5)
+    assert losses.detail.item() == pytest.approx(facts["boundary_bce"] + facts["boundary_dice"], rel=1e-5)
+    assert losses.total.item() == pytest.approx(facts["total"], rel=1e-5)
+    halved = network_loss(Outputs(heads[0], (), (edges,)), labels, kind="ohem", min_kept="crop", detail_weight=0.5)
+    assert halved.total.item() == pytest.approx((losses.main + 0.5 * losses.detail).item(), rel=1e-5)
+
+
 def test_ohem_keeps_few_pixels_where_nothing_is_hard():
     logits = torch.zeros(1, 2, 4, 8)
     logits[:, 0] = 10.0

@@ -79,6 +79,19 @@ def test_a_model_without_auxiliary_weight_has_no_auxiliary_heads(job):
     assert not any(name.startswith("aux") for name in load_model_file(wanted.out / "model.pt").state_dict)
 
 
+def test_detail_guidance_is_learned_and_frozen_norms_stay(job):
+    wanted = job(arch="stdc1", frozen_backbone_norms=True, detail_fuse="decaying", ohem_min_kept="crop")
+    train(wanted, ALONE)
+    for row in csv.DictReader((wanted.out / "curve.csv").open()):
+        parts = sum(float(row[name]) for name in ("main", "auxiliary", "detail"))
+        assert float(row["detail"]) > 0 and float(row["loss"]) == pytest.approx(parts, abs=1e-4)
+    state = load_model_file(wanted.out / "model.pt").state_dict
+    norm = "cp.backbone.features.0.bn"
+    assert torch.equal(state[f"{norm}.weight"], torch.ones(32)) and torch.equal(state[f"{norm}.bias"], torch.zeros(32))
+    assert state[f"{norm}.running_mean"].abs().max() > 0
+    assert not torch.equal(state["cp.arm16.bn_atten.weight"], torch.ones(128))
+
+
 def _train_and_die(wanted: Job, at: int) -> None:
     save = ResumeState.save
 

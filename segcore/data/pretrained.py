@@ -19,7 +19,7 @@ class WeightsRecipe:
 
     Attributes:
         name: file name, or `none` to train from scratch.
-        url: where it is published.
+        url: where it is published; empty if it has no fixed address, then it must lie in the data store.
         sha256: its digest if known; an unknown one is recorded in the receipt.
         code: digest of the code that fetches, filled in when the recipe is resolved.
     """
@@ -53,6 +53,11 @@ def fetch_weights(recipe: WeightsRecipe, store: Path, out: Path) -> dict[str, st
 
 
 def _download(recipe: WeightsRecipe, target: Path) -> None:
+    if not recipe.url:
+        raise CheckpointError(
+            f"{target}: no such file, and {recipe.name} has no address to download it from; the head of its recipe in "
+            f"pipeline/recipes says who publishes it: fetch it by hand and put it there"
+        )
     try:
         with (
             urllib.request.urlopen(recipe.url, timeout=TIMEOUT_SECONDS) as response,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # name -> module of this package that builds it; a module is imported when one of its networks is asked for.
 FAMILIES: dict[str, str] = {
     "bisenetv2": "bisenetv2",
+    "stdc1": "stdc",
+    "stdc2": "stdc",
 }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from segcore.checkpoint import load
@@ -14,6 +16,9 @@ from segcore.errors import CheckpointError
 
 # Under these keys a file may keep its state dict.
 WRAPPERS = ("state_dict", "model")
+# By this entry (after a prefix) a file of the STDC family is known.
+STDC_KEY = "features.0.conv.weight"
+STDC_BACKBONE = "cp.backbone."
 
 
 @dataclass(frozen=True)
@@ -27,30 +32,38 @@ class LoadReport:
 def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
     """Fills `model` from a file: our `model.pt`, a plain state dict, one under `state_dict`/`model`, or with `module.`.
 
-    Auxiliary heads in the file are left out (and reported) for a model built without them.
+    Auxiliary heads in the file are left out (and reported) for a model built without them; so are the parts of a
+    released file that its authors never trained for the task.
 
     Raises:
         CheckpointError: no such file, damaged, with code in it, or any other missing, surplus or misshapen key.
     """
-    return load_state(model, unwrap(load(Path(path)), path), path)
+    state, unused = unwrap(load(Path(path)), path), ()
+    if STDC_BACKBONE + STDC_KEY in state:
+        state, unused = from_stdc_release(state)
+    report = load_state(model, state, path)
+    return LoadReport(report.loaded, unused + report.dropped)
 
 
 def load_backbone(model: nn.Module, path: str | Path) -> LoadReport:
-    """Fills the children that `model.backbone` names from a nested file {child: its state dict}, each strictly.
+    """Fills the modules that `model.backbone` names from a nested file {module: its state dict}, each strictly.
 
-    That is the form of CoinCheung's `backbone_v2.pth`; children the model does not have as backbone (classifier
-    left-overs) are left out and reported.
+    That is the form of CoinCheung's `backbone_v2.pth`; modules the model does not have as backbone (classifier
+    left-overs) are left out and reported. The ImageNet files of STDC-Seg are brought into this form.
 
     Raises:
-        CheckpointError: the file lacks a child or does not fit.
+        CheckpointError: the file lacks a module or does not fit.
     """
     content = load(Path(path))
+    if isinstance(content, Mapping) and STDC_KEY in content.get("state_dict", content):
+        state, unused = from_stdc_release(unwrap(content, path), prefix="")
+        content = {STDC_BACKBONE.rstrip("."): state, **dict.fromkeys(unused)}
     children = {name: content[name] for name in model.backbone if isinstance(content, dict) and name in content}
     if set(children) != set(model.backbone):
         missing = sorted(set(model.backbone) - set(children))
         raise CheckpointError(f"{path}: not a backbone file, it lacks {', '.join(missing)}")
     for name, state in children.items():
-        load_state(getattr(model, name), state, f"{path} ({name})")
+        load_state(model.get_submodule(name), state, f"{path} ({name})")
     return LoadReport(sum(map(len, children.values())), tuple(sorted(set(content) - set(children))))
 
 
@@ -68,6 +81,40 @@ def unwrap(content: Any, where: str | Path) -> dict[str, Tensor]:
     if content and all(name.startswith("module.") for name in content):
         content = {name.removeprefix("module."): value for name, value in content.items()}
     return dict(content)
+
+
+def from_stdc_release(
+    state: Mapping[str, Tensor], prefix: str = STDC_BACKBONE
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """A file of MichaelFan01/STDC-Seg -> our names and norms; leaves a state dict that has them already as it is.
+
+    - Every backbone tensor stands there twice; as in the reference the copy under x2 … x32 wins.
+    - The classifier and the edge heads that the published setting does not train are left out.
+    - Norms outside the backbone are in-place ones without a counter, which scale by abs(weight) + 1e-5, not by weight.
+      A file that has their counters was trained with ordinary norms.
+
+    Args:
+        state: name -> tensor.
+        prefix: where the backbone is: "" in its ImageNet files.
+
+    Returns:
+        The converted state dict, and the names left out.
+    """
+    copy = re.compile(rf"{re.escape(prefix)}x\d+\.0\.")
+    ours = {name: value for name, value in state.items() if not copy.match(name)}
+    ours |= {copy.sub(f"{prefix}features.", name): value for name, value in state.items() if copy.match(name)}
+
+    untrained = re.compile(rf"{re.escape(prefix)}(conv_last|fc|bn|linear)\.|conv_out_sp(2|4|16)\.")
+    unused = tuple(name for name in ours if untrained.match(name))
+    ours = {name: value for name, value in ours.items() if name not in unused}
+
+    for name in [name for name in ours if name.endswith("running_var")]:
+        norm = name.removesuffix("running_var")
+        if f"{norm}num_batches_tracked" not in ours:
+            ours[f"{norm}num_batches_tracked"] = torch.tensor(0)
+            if not norm.startswith(f"{prefix}features.") and f"{norm}weight" in ours:
+                ours[f"{norm}weight"] = ours[f"{norm}weight"].abs() + 1e-5
+    return ours, unused
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> LoadReport:

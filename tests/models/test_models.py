@@ -12,8 +12,11 @@ from segcore.models.layers import Outputs
 from segcore.optim import parameter_groups
 
 NAMES = model_names()
-# name of the golden -> (network, heads in the golden's order)
+# Networks whose golden has the form of CoinCheung/BiSeNet's; the others' parity stands in their own files.
 GOLDENS = ["bisenetv2"]
+# Networks that take any side as it is, and enlarge with their corners on the image's corners.
+UNPADDED = ["stdc1", "stdc2"]
+PADDED = [name for name in NAMES if name not in UNPADDED]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,13 +31,14 @@ def test_logits_have_the_inputs_size(name, size):
 def test_logits_at_another_size_are_one_interpolation_of_the_decoded_map(name):
     net = build_model(name, 5).eval()
     images = torch.randn(2, 3, 64, 96)
+    aligned = name in UNPADDED
     with torch.no_grad():
         direct = net(images, size=(100, 60))
-        expected = nn.functional.interpolate(net.decode(images), (100, 60), mode="bilinear", align_corners=False)
+        expected = nn.functional.interpolate(net.decode(images), (100, 60), mode="bilinear", align_corners=aligned)
     torch.testing.assert_close(direct, expected)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PADDED)
 def test_padding_at_the_bottom_and_right_leaves_logits_over_their_pixels(name):
     net = build_model(name, 5).eval()
     images = torch.randn(1, 3, 64, 96)

@@ -95,8 +95,8 @@ def write_inputs(root: Path, pictures: list, names: list[str], redistributable: 
     write_csv(root / "work/fetch/files.csv", ("path", "size", "crc32"), [("a.png", 3, "00ff00ff")])
     write_json(root / "work/weights/receipt.json", {"pretrained": "none"})
     steps = range(10, 310, 10)
-    curve = [(i, 1e-3 * (1 - i / 310), 3 * np.exp(-i / 120) + 0.4, 2 * np.exp(-i / 120) + 0.3, 0.2) for i in steps]
-    write_csv(root / "work/train/curve.csv", ("iteration", "lr", "loss", "main", "auxiliary"), curve)
+    curve = [(i, 1e-3 * (1 - i / 310), 3 * np.exp(-i / 120) + 0.4, 2 * np.exp(-i / 120) + 0.3, 0.2, 0.0) for i in steps]
+    write_csv(root / "work/train/curve.csv", ("iteration", "lr", "loss", "main", "auxiliary", "detail"), curve)
     write_json(root / "work/train/run.json", {
         "seconds": 172.4, "images_per_second": 13.9, "host": "secret-host", "device": "Xeon, 2 threads",
         "date": "2031-05-06", "python": "3.11.7", "torch": "2.12.1", "resumed_from": 0, "iterations": 300,

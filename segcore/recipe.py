@@ -1,0 +1,75 @@
+"""What a training recipe may say; the defaults are ours, a published recipe names where it differs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+Positive = Annotated[float, Gt(0)]
+Count = Annotated[int, Gt(0)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """How a model is trained; every field is a line of the recipe.
+
+    Attributes:
+        arch: name for `build_model`.
+        iterations, batch_size: optimiser steps, and images per step over all processes.
+        crop: height and width of a training sample.
+        scales: smallest and largest random scale.
+        jitter: strength of the colour jitter.
+        optimizer, lr, momentum, weight_decay, head_lr_factor: see `segcore.optim`.
+        schedule, warmup, warmup_ratio, power: see `segcore.optim.poly` and `cosine`; `warmup` in iterations.
+        frozen_backbone_norms: see `segcore.optim.freeze_backbone_norms`.
+        loss, ohem_threshold, ohem_min_kept, auxiliary_weight, detail_weight: see `segcore.losses.network_loss`; with
+            auxiliary weight 0 neither auxiliary nor detail heads are built.
+        detail_fuse: weights of the detail target's levels, `constant` or `decaying` as the published training has it.
+        detail_ignore: `masked` leaves ignored pixels out of the detail loss, `as_published` gives them edges.
+        precision: arithmetic of the forward pass; a CPU computes in float32 whatever is asked.
+        norm: `sync` norms over the batch of all processes, `local` each over its own share.
+        trained_on: `train`, or `trainval` (then val scores are refused).
+        threads: CPU threads of one process. Part of the recipe, for sums depend on how they are split.
+        checkpoint_every, log_every: iterations between resume states, and between rows of the curve.
+        code: digest of the code that trains, filled in when the recipe is resolved.
+    """
+
+    arch: str
+    iterations: Count
+    batch_size: Count
+    crop: tuple[Count, Count]
+    scales: tuple[Positive, Positive]
+    lr: Positive
+    jitter: Fraction = 0.4
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
+    head_lr_factor: Positive = 10.0
+    schedule: Literal["poly", "cosine"] = "poly"
+    warmup: Annotated[int, Ge(0)] = 1000
+    warmup_ratio: Annotated[float, Interval(gt=0, le=1)] = 0.1
+    power: Positive = 0.9
+    frozen_backbone_norms: bool = False
+    loss: Literal["ohem", "cross_entropy"] = "ohem"
+    ohem_threshold: Annotated[float, Interval(gt=0, lt=1)] = 0.7
+    ohem_min_kept: Literal["valid", "crop"] = "valid"
+    auxiliary_weight: Annotated[float, Ge(0)] = 1.0
+    detail_weight: Annotated[float, Ge(0)] = 1.0
+    detail_fuse: Literal["constant", "decaying"] = "constant"
+    detail_ignore: Literal["as_published", "masked"] = "masked"
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    norm: Literal["sync", "local"] = "sync"
+    trained_on: Literal["train", "trainval"] = "train"
+    threads: Count = 2
+    checkpoint_every: Count = 1000
+    log_every: Count = 100
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        if self.scales[0] > self.scales[1]:
+            raise ValueError(f"scales: the smallest comes first, got {list(self.scales)}")
+        if self.warmup >= self.iterations:
+            raise ValueError(f"warmup ({self.warmup}) must be shorter than the run ({self.iterations} iterations)")
