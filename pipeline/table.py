@@ -54,7 +54,9 @@ def keep() -> Path:
 
 def table(results: Path) -> str:
     """The Markdown table of all kept results, one row each."""
-    runs = [(folder.name, _read(folder)) for folder in sorted(results.iterdir()) if (folder / "evaluate.json").is_file()]
+    runs = [
+        (folder.name, _read(folder)) for folder in sorted(results.iterdir()) if (folder / "evaluate.json").is_file()
+    ]
     modes = [mode for mode in MODES if any(mode in run["evaluate"]["miou"] for _, run in runs)]
     head = ["run", "trained", *modes, "image-blind", "fps"]
     rows = [head, ["---", "---", *["--:"] * (len(modes) + 2)], *(_row(name, run, modes) for name, run in runs)]

@@ -104,9 +104,7 @@ def load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds, depending on where the damage sits
         kind = type(error).__name__
-        raise CheckpointError(
-            f"{path}: damaged, or holds more than tensors, so it was not read ({kind})"
-        ) from None
+        raise CheckpointError(f"{path}: damaged, or holds more than tensors, so it was not read ({kind})") from None
 
 
 class ResumeState:

@@ -32,19 +32,28 @@ class Curve:
         self.count += 1
         if self.count == self.every or last:
             means = (self.sums / self.count).tolist()
-            if not math.isfinite(means[0]):
-                raise TrainingError(
-                    f"the loss is {means[0]} at iteration {iteration + 1}; lower the learning rate (now {lr:.3g}) or "
-                    f"look at the labels; the states saved before it are kept"
-                )
+            _refuse_infinite(means[0], f"at iteration {iteration + 1} (learning rate {lr:.3g})")
             self.rows.append([iteration + 1, float(f"{lr:.6g}"), *(round(mean, 6) for mean in means)])
             self.sums, self.count = None, 0
         return f"loss {self.rows[-1][2]:.3f}  lr {lr:.2e}" if self.rows else f"lr {lr:.2e}"
 
-    def state(self) -> dict[str, Any]:
-        """For the resume state."""
+    def state_dict(self) -> dict[str, Any]:
+        """For the resume state.
+
+        Raises:
+            TrainingError: the loss since the last row is not finite, so the weights are not worth keeping.
+        """
+        if self.sums is not None:
+            _refuse_infinite(self.sums[0].item(), f"after row {len(self.rows)} of the curve")
         return {"rows": self.rows, "sums": self.sums, "count": self.count}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """The reverse of `state`."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The reverse of `state_dict`."""
         self.rows, self.sums, self.count = (state[key] for key in ("rows", "sums", "count"))
+
+
+def _refuse_infinite(loss: float, where: str) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss} {where}; lower the learning rate or look at the labels. The state saved before is kept"
+        )

@@ -24,6 +24,8 @@ class TrainRecipe:
         jitter: strength of the colour jitter.
         optimizer, lr, momentum, weight_decay, head_lr_factor: see `segcore.optim`.
         schedule, warmup, warmup_ratio, power: see `segcore.optim.poly` and `cosine`; `warmup` in iterations.
+        classifier_std: spread of the last convolution's fresh weights; None leaves the network's published start. Some
+            networks start with logits of ±10, which a short training spends its first hundred iterations on.
         frozen_backbone_norms: see `segcore.optim.freeze_backbone_norms`.
         loss, ohem_threshold, ohem_min_kept, auxiliary_weight, detail_weight: see `segcore.losses.network_loss`; with
             auxiliary weight 0 neither auxiliary nor detail heads are built.
@@ -52,6 +54,7 @@ class TrainRecipe:
     warmup: Annotated[int, Ge(0)] = 1000
     warmup_ratio: Annotated[float, Interval(gt=0, le=1)] = 0.1
     power: Positive = 0.9
+    classifier_std: Positive | None = None
     frozen_backbone_norms: bool = False
     loss: Literal["ohem", "cross_entropy"] = "ohem"
     ohem_threshold: Annotated[float, Interval(gt=0, lt=1)] = 0.7

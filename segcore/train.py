@@ -8,7 +8,7 @@ ends in the same bits as an undisturbed one (on a CPU; on a GPU where its kernel
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from segcore.detail import decaying_fuse_scales
 from segcore.distributed import Process, synchronise_norms
 from segcore.errors import RecipeError
 from segcore.files import write_csv
-from segcore.losses import network_loss
+from segcore.losses import Losses, network_loss
 from segcore.models import build_model
 from segcore.models.checkpoints import load_backbone
 from segcore.models.layers import Outputs
@@ -75,54 +75,101 @@ def train(job: Job, process: Process) -> dict[str, Any]:
     recipe = job.recipe
     _check_share(recipe, process)
     torch.set_num_threads(recipe.threads)
-    net = _network(job, process)
-    parallel = DistributedDataParallel(net) if process.world_size > 1 else net
-    groups = parameter_groups(net, recipe.lr, recipe.weight_decay, recipe.head_lr_factor)
-    optimizer = make_optimizer(recipe.optimizer, groups, recipe.momentum)
-    dtype = _precision(recipe, process)
-    scaler = torch.amp.GradScaler(process.device.type, enabled=dtype is torch.float16)
-    schedule = _schedule(recipe)
-    fuse_scales = _fuse_scales(recipe, schedule)
-    state, start, curve = ResumeState(job.resume), 0, Curve(recipe.log_every)
-    if saved := state.load():
-        start = _restore(saved, net, optimizer, scaler, curve)
-    prepare = _normaliser(job, process)
+    run, states = _start(job, process), ResumeState(job.resume)
+    start = run.restore(states.load())
+    net = DistributedDataParallel(run.net) if process.world_size > 1 else run.net
+    schedule, prepare = _schedule(recipe), _normaliser(job, process)
+    criterion = _criterion(recipe, schedule)
 
     began = time.monotonic()
     with Progress("train", recipe.iterations, start=start, quiet=not process.leads) as progress:
-        stream = TrainingStream(job.samples, Augmentation(recipe.crop, recipe.scales, recipe.jitter), job.seed)
-        todo = range(start, recipe.iterations)
-        batches = training_batches(stream, recipe.batch_size, todo, job.workers, process.rank, process.world_size)
-        for iteration, (images, labels) in zip(todo, batches, strict=True):
-            lr = set_learning_rate(optimizer, schedule(iteration))
+        for iteration, images, labels in _batches(job, process, start):
+            lr = set_learning_rate(run.optimizer, schedule(iteration))
             _seed_iteration(job.seed, iteration, process.rank)
-            with torch.autocast(process.device.type, dtype, enabled=dtype is not torch.float32):
-                outputs = parallel(prepare(images))
-            outputs = outputs if isinstance(outputs, Outputs) else Outputs(outputs)
-            losses = network_loss(
-                outputs,
-                labels.to(process.device, non_blocking=True),
-                kind=recipe.loss,
-                threshold=recipe.ohem_threshold,
-                min_kept=recipe.ohem_min_kept,
-                auxiliary_weight=recipe.auxiliary_weight,
-                detail_weight=recipe.detail_weight,
-                detail_fuse=fuse_scales[iteration],
-                detail_masked=recipe.detail_ignore == "masked",
-            )
-            scaler.scale(losses.total).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(process.device.type, run.dtype, enabled=run.dtype is not torch.float32):
+                outputs = net(prepare(images))
+            losses = criterion(outputs, labels.to(process.device, non_blocking=True), iteration)
+            run.step(losses.total)
 
-            note = curve.add(iteration, lr, losses, last=iteration + 1 == recipe.iterations)
-            progress.advance(note=note)
             done = iteration + 1
+            progress.advance(note=run.curve.add(iteration, lr, losses, last=done == recipe.iterations))
             if process.leads and (done % recipe.checkpoint_every == 0 or done == recipe.iterations):
-                state.save(_snapshot(done, net, optimizer, scaler, curve))
+                states.save(run.state(done))
     if process.leads:
-        _export(job, net, curve)
-    return _facts(job, process, net, dtype, start, time.monotonic() - began)
+        _export(job, run)
+    return _facts(job, process, run, start, time.monotonic() - began)
+
+
+@dataclass
+class Run:
+    """Everything that changes while training, and the precision it is computed in."""
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    curve: Curve
+    dtype: torch.dtype
+
+    def step(self, loss: Tensor) -> None:
+        """One update of the weights."""
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def state(self, done: int) -> dict[str, Any]:
+        """What has to be kept to go on after iteration number `done`."""
+        parts = {name: getattr(self, name).state_dict() for name in ("net", "optimizer", "scaler", "curve")}
+        return {"iteration": done, **parts}
+
+    def restore(self, saved: dict[str, Any] | None) -> int:
+        """Takes a kept state over; returns how many iterations are done."""
+        if saved is None:
+            return 0
+        for name in ("net", "optimizer", "scaler", "curve"):
+            getattr(self, name).load_state_dict(saved[name])
+        return saved["iteration"]
+
+
+def _start(job: Job, process: Process) -> Run:
+    recipe, net = job.recipe, _network(job, process)
+    groups = parameter_groups(net, recipe.lr, recipe.weight_decay, recipe.head_lr_factor)
+    dtype = _precision(recipe, process)
+    return Run(
+        net=net,
+        optimizer=make_optimizer(recipe.optimizer, groups, recipe.momentum),
+        scaler=torch.amp.GradScaler(process.device.type, enabled=dtype is torch.float16),
+        curve=Curve(recipe.log_every),
+        dtype=dtype,
+    )
+
+
+def _batches(job: Job, process: Process, start: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    recipe = job.recipe
+    stream = TrainingStream(job.samples, Augmentation(recipe.crop, recipe.scales, recipe.jitter), job.seed)
+    todo = range(start, recipe.iterations)
+    batches = training_batches(stream, recipe.batch_size, todo, job.workers, process.rank, process.world_size)
+    for iteration, (images, labels) in zip(todo, batches, strict=True):
+        yield iteration, images, labels
+
+
+def _criterion(recipe: TrainRecipe, schedule: Callable[[int], float]) -> Callable[[Any, Tensor, int], Losses]:
+    fuse_scales = _fuse_scales(recipe, schedule)
+
+    def criterion(outputs: Outputs | Tensor, labels: Tensor, iteration: int) -> Losses:
+        return network_loss(
+            outputs if isinstance(outputs, Outputs) else Outputs(outputs),
+            labels,
+            kind=recipe.loss,
+            threshold=recipe.ohem_threshold,
+            min_kept=recipe.ohem_min_kept,
+            auxiliary_weight=recipe.auxiliary_weight,
+            detail_weight=recipe.detail_weight,
+            detail_fuse=fuse_scales[iteration],
+            detail_masked=recipe.detail_ignore == "masked",
+        )
+
+    return criterion
 
 
 def _check_share(recipe: TrainRecipe, process: Process) -> None:
@@ -136,6 +183,8 @@ def _check_share(recipe: TrainRecipe, process: Process) -> None:
 def _network(job: Job, process: Process) -> nn.Module:
     torch.manual_seed(job.seed)
     net = build_model(job.recipe.arch, job.samples.labels.num_classes, auxiliary=job.recipe.auxiliary_weight > 0)
+    for classifier in net.classifiers() if job.recipe.classifier_std else []:
+        nn.init.normal_(classifier.weight, std=job.recipe.classifier_std)
     if job.pretrained:
         load_backbone(net, job.pretrained)
     if job.recipe.norm == "sync" and process.world_size > 1:
@@ -182,49 +231,21 @@ def _seed_iteration(seed: int, iteration: int, rank: int) -> None:
     torch.manual_seed((seed * 1_000_003 + iteration) * 4099 + rank)
 
 
-def _snapshot(
-    done: int, net: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, curve: Curve
-) -> dict[str, Any]:
-    return {
-        "iteration": done,
-        "net": net.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "curve": curve.state(),
-    }
-
-
-def _restore(
-    saved: dict[str, Any],
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    curve: Curve,
-) -> int:
-    net.load_state_dict(saved["net"])
-    optimizer.load_state_dict(saved["optimizer"])
-    scaler.load_state_dict(saved["scaler"])
-    curve.restore(saved["curve"])
-    return saved["iteration"]
-
-
-def _export(job: Job, net: nn.Module, curve: Curve) -> None:
+def _export(job: Job, run: Run) -> None:
     model = ModelFile(
         model=job.recipe.arch,
         num_classes=job.samples.labels.num_classes,
-        state_dict=net.state_dict(),
+        state_dict=run.net.state_dict(),
         normalisation={"mean": list(job.mean), "std": list(job.std)},
         labels=job.samples.labels,
         evaluate=job.evaluate,
         provenance={**job.provenance, "seed": job.seed, "torch": str(torch.__version__)},
     )
     save_model_file(job.out / "model.pt", model)
-    write_csv(job.out / "curve.csv", COLUMNS, curve.rows)
+    write_csv(job.out / "curve.csv", COLUMNS, run.curve.rows)
 
 
-def _facts(
-    job: Job, process: Process, net: nn.Module, dtype: torch.dtype, start: int, seconds: float
-) -> dict[str, Any]:
+def _facts(job: Job, process: Process, run: Run, start: int, seconds: float) -> dict[str, Any]:
     images = (job.recipe.iterations - start) * job.recipe.batch_size
     return {
         "iterations": job.recipe.iterations,
@@ -232,6 +253,6 @@ def _facts(
         "seconds": round(seconds, 1),
         "images_per_second": round(images / max(seconds, 1e-9), 2),
         "processes": process.world_size,
-        "precision": str(dtype).removeprefix("torch."),
-        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "precision": str(run.dtype).removeprefix("torch."),
+        "parameters": sum(parameter.numel() for parameter in run.net.parameters()),
     }

@@ -159,6 +159,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(job):
         train(job(lr=1e20, iterations=8, auxiliary_weight=0.0, optimizer="sgd"), ALONE)
 
 
+def test_a_state_with_weights_that_blew_up_is_not_kept(job):
+    wanted = job(lr=1e20, iterations=8, log_every=8, auxiliary_weight=0.0, warmup=4, warmup_ratio=1e-25)
+    with pytest.raises(TrainingError, match="kept"):
+        train(wanted, ALONE)
+    kept = ResumeState(wanted.resume).load()
+    assert kept is None or all(torch.isfinite(v).all() for v in kept["net"].values())
+
+
 def test_more_processes_than_images_in_a_batch_are_refused(job):
     with pytest.raises(RecipeError, match="too few images for 3 processes"):
         train(job(), Process(0, 3, torch.device("cpu")))

@@ -27,9 +27,7 @@ def read_list(path: Path) -> list[tuple[str, str]]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); `dvc repro annotations` makes the lists"
-        ) from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); `dvc repro annotations` makes the lists") from None
     pairs = []
     for number, line in enumerate(lines, 1):
         fields = [field.strip() for field in line.split(",")]

@@ -205,6 +205,10 @@ class BiSeNetV2(nn.Module):
         """Weight decay falls on convolution weights, not on norms and biases."""
         return parameter.dim() == 4
 
+    def classifiers(self) -> list[nn.Conv2d]:
+        """The last convolution of every head there is."""
+        return [getattr(self, name).conv_out[1] for name in self.heads if hasattr(self, name)]
+
     def decode(self, images: Tensor) -> Tensor:
         """N×3×H×W -> logits N×num_classes×⌈H/8⌉×⌈W/8⌉, for sides the net accepts."""
         return self.head(self._features(images)[0])

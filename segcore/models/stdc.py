@@ -183,6 +183,11 @@ class STDC(nn.Module):
         """Weight decay falls on convolution weights, not on norms."""
         return parameter.dim() == 4
 
+    def classifiers(self) -> list[nn.Conv2d]:
+        """The last convolution of every head there is that tells classes apart."""
+        names = ("conv_out", "conv_out16", "conv_out32")
+        return [getattr(self, name).conv_out for name in names if hasattr(self, name)]
+
     def decode(self, images: Tensor) -> Tensor:
         """N×3×H×W -> logits N×num_classes×⌈H/8⌉×⌈W/8⌉."""
         fine, context8, _ = self.cp(images)

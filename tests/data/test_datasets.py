@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from segcore.data.datasets import Samples, read_image, read_label_ids, read_list, write_list
 from segcore.errors import DataError
 
-names = st.text(st.characters(blacklist_characters=",\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", blacklist_categories=("Cs",)),
-                min_size=1, max_size=12).map(str.strip).filter(bool)
+names = (
+    st.text(
+        st.characters(blacklist_characters=",\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", blacklist_categories=("Cs",)),
+        min_size=1,
+        max_size=12,
+    )
+    .map(str.strip)
+    .filter(bool)
+)
 
 
 @given(st.lists(st.tuples(names, names), min_size=1, max_size=6, unique_by=lambda pair: pair[0]))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-
 from pipeline import report
 from segcore.checkpoint import ModelFile, save_model_file
 from segcore.data.labels import TABLES

@@ -30,7 +30,10 @@ class Clone:
         self.folder = folder
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-            cwd=PROJECT, capture_output=True, text=True, check=True,
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.splitlines()
         for name in listed:
             if not name.startswith(("tests/", "docs/", "dvc.lock", "recipe.yaml", "metrics/")):
@@ -64,7 +67,11 @@ class Clone:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         outer = {k: v for k, v in os.environ.items() if k not in ("SEGCORE_DATA", "DVC_ROOT", "PYTHONPATH")}
         done = subprocess.run(
-            command, cwd=self.folder, text=True, capture_output=True, timeout=500,
+            command,
+            cwd=self.folder,
+            text=True,
+            capture_output=True,
+            timeout=500,
             env={**outer, "PATH": path, **environment},
         )
         if check and done.returncode:
@@ -83,7 +90,14 @@ def clone(tmp_path_factory) -> Clone:
     made = Clone(tmp_path_factory.mktemp("user") / "segcore")
     done = made.dvc("repro")
     assert made.stages_run(done.stdout) == [
-        "resolve", "fetch", "annotations", "weights", "train", "evaluate", "benchmark", "report",
+        "resolve",
+        "fetch",
+        "annotations",
+        "weights",
+        "train",
+        "evaluate",
+        "benchmark",
+        "report",
     ]
     made.git("add", "-A")
     made.git("commit", "-qm", "first run")
@@ -180,7 +194,12 @@ def test_cityscapes_without_archives_says_which_where_and_whither(clone):
     clone.git("checkout", ".")
     clone.dvc("checkout", "--force")
     line = next(line for line in done.stderr.splitlines() if line.startswith("fetch: "))
-    for part in ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip", "cityscapes-dataset.com", "data/cityscapes"):
+    for part in (
+        "leftImg8bit_trainvaltest.zip",
+        "gtFine_trainvaltest.zip",
+        "cityscapes-dataset.com",
+        "data/cityscapes",
+    ):
         assert part in line
 
 

@@ -17,7 +17,12 @@ def test_strip_keeps_code_and_nothing_else():
 
 @pytest.mark.parametrize(
     "source",
-    ['class A:\n    "doc"\n    x = 1\n', "def f():\n    'ä doc'\n    return 'ä'  # ä\n", 'x = f"{1}#"\n', "x = '''a\n# b\n'''\n"],
+    [
+        'class A:\n    "doc"\n    x = 1\n',
+        "def f():\n    'ä doc'\n    return 'ä'  # ä\n",
+        'x = f"{1}#"\n',
+        "x = '''a\n# b\n'''\n",
+    ],
 )
 def test_strip_leaves_valid_code(source):
     compile(strip(source) + "\n", "x", "exec")
