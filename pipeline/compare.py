@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.settings import METRICS, REPORT, DatasetInfo, section, stage
+from pipeline.settings import METRICS, REPORT, About, section, stage
 from segcore.errors import DataError
 
 EVALUATE, BENCHMARK, PROVENANCE = (f"{METRICS}/{name}.json" for name in ("evaluate", "benchmark", "provenance"))
@@ -59,7 +59,7 @@ def main() -> None:
     here = {path: _read(Path(path)) for path in (EVALUATE, BENCHMARK, PROVENANCE)}
     there = {path: committed(path) for path in here}
     try:
-        compare(here, there, section("dataset", DatasetInfo).miou_tolerance, console)
+        compare(here, there, section("about", About).miou_tolerance, console)
     finally:
         console.print(f"Report: {REPORT / 'report.html'}")
 

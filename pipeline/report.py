@@ -30,13 +30,13 @@ def main() -> None:
 
 def write_report(run: Run) -> None:
     """Writes report.html, report.md and its pictures, and the private page where there is one."""
-    page = build_page(run, photographs=run.data.redistributable)
+    page = build_page(run, photographs=run.about.redistributable)
     for name, content in page.files.items():
         _write(REPORT / name, content)
     _write(REPORT / "report.md", to_markdown(page).encode())
     _write(REPORT / "report.html", to_html(page).encode())
     PRIVATE.unlink(missing_ok=True)  # one of an earlier run would show other predictions
-    if not run.data.redistributable and photographs_here(run):
+    if not run.about.redistributable and photographs_here(run):
         _write(PRIVATE, to_html(build_page(run, photographs=True)).encode())
 
 

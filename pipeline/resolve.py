@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.digest import code_digest
-from pipeline.settings import RECIPE, DatasetInfo, Params, params, read_yaml, stage, validate, write_yaml
+from pipeline.settings import RECIPE, About, DatasetInfo, Params, params, read_yaml, stage, validate, write_yaml
 from segcore.checkpoint import plain
 from segcore.data.labels import TABLES
 from segcore.data.pretrained import WeightsRecipe
@@ -26,6 +26,7 @@ from segcore.train import TrainRecipe
 
 FOLDER = Path(__file__).parent
 SECTIONS = {
+    "about": About,
     "dataset": DatasetInfo,
     "data": DataRecipe,
     "weights": WeightsRecipe,

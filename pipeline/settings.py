@@ -86,19 +86,29 @@ class DatasetInfo:
     Attributes:
         labels: name of the label table; `label_digest` identifies its content.
         mean, std: statistics of RGB in 0 … 1 that images are normalised with.
-        redistributable: whether its photographs may travel in reports and remotes.
-        miou_tolerance: how far mIoU may differ (a fraction) when the default run is repeated on another machine.
     """
 
     name: str
-    title: str
     labels: str
     num_classes: int
     label_digest: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class About:
+    """recipe.yaml's `about`: what is said of a data set; no number depends on it.
+
+    Attributes:
+        title: its name for a person.
+        redistributable: whether its photographs may travel in reports and remotes.
+        miou_tolerance: how far mIoU may differ (a fraction) when the default run is repeated on another machine.
+    """
+
+    title: str
     redistributable: bool = False
-    miou_tolerance: float = 0.02
+    miou_tolerance: Annotated[float, Gt(0)] = 0.02
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def build_page(run: Run, photographs: bool) -> Page:
         f"Semantic segmentation into {run.labels.num_classes} classes, trained on {run.training_images} images, "
         f"scored on {len(run.validation)}. Seed {run.params['seed']}."
     )
-    return Page(f"{run.params['model']} on {run.data.title}", subtitle, sections)
+    return Page(f"{run.params['model']} on {run.about.title}", subtitle, sections)
 
 
 def setup_section(run: Run) -> Section:
@@ -36,8 +36,8 @@ def setup_section(run: Run) -> Section:
     train, batch = run.recipe["train"], run.recipe["train"]["batch_size"]
     passes = run.training["iterations"] * batch / run.training_images
     rows = [
-        ("model", f"{run.params['model']}, {run.training['parameters']:,} parameters with auxiliary heads"),
-        ("data set", f"{run.data.title}: {run.training_images} training, {len(run.validation)} validation images"),
+        ("model", f"{run.params['model']}, {run.training['parameters']:,} parameters{_heads(train)}"),
+        ("data set", f"{run.about.title}: {run.training_images} training, {len(run.validation)} validation images"),
         ("seed", str(run.params["seed"])),
         ("iterations", f"{run.training['iterations']} of {batch} crops ({digits(passes)} passes over the images)"),
         ("crop H×W", size(train.get("crop"))),
@@ -63,6 +63,10 @@ def _notices(run: Run) -> list[Notice]:
         changed = ", ".join(f"{key} = {plain(value)}" for key, value in run.params["override"].items())
         texts.append(f"Not the recipe as it stands: overridden in params.yaml: {changed}.")
     return [Notice(text) for text in texts]
+
+
+def _heads(train: dict[str, Any]) -> str:
+    return " with auxiliary heads" if train.get("auxiliary_weight", 1) else ", trained without auxiliary heads"
 
 
 def _pretrained(receipt: dict[str, Any]) -> str:

@@ -46,12 +46,12 @@ def photographs_here(run: Run) -> bool:
 
 
 def _licence_notices(run: Run, photographs: bool) -> list[str]:
-    if run.data.redistributable:
+    if run.about.redistributable:
         return []
     if photographs:
-        return [f"{run.data.title}'s licence does not let these photographs be passed on: keep this page to yourself."]
+        return [f"{run.about.title}'s licence does not let these photographs be passed on: keep this page to yourself."]
     return [
-        f"Photographs are left out, for {run.data.title}'s licence does not let them be passed on. A machine that has "
+        f"Photographs are left out, for {run.about.title}'s licence does not let them be passed on. A machine that has "
         "them also writes `work/report-with-photographs.html`."
     ]
 
@@ -82,7 +82,7 @@ def _pictures(run: Run, name: str, photographs: bool) -> list[Picture]:
 
 def _photograph(run: Run, index: int, photographs: bool) -> Picture:
     if not photographs:
-        return f"photograph not included: {run.data.title}'s licence"
+        return f"photograph not included: {run.about.title}'s licence"
     if not run.validation.image_path(index).exists():
         return "photograph not on this machine"
     return fit_width(run.validation.image(index), WIDTH)

@@ -19,6 +19,7 @@ from pipeline.settings import (
     RECIPE,
     TRAIN,
     WEIGHTS,
+    About,
     DatasetInfo,
     Params,
     image_root,
@@ -40,6 +41,7 @@ class Run:
     """One run: `scores` by mode in the recipe's order, `counts` per image and mode, `speed` as benchmarked."""
 
     params: dict[str, Any]
+    about: About
     data: DatasetInfo
     recipe: dict[str, Any]
     training: dict[str, Any]
@@ -95,6 +97,7 @@ def read_run() -> Run:
     recipe = read_yaml(RECIPE)
     return Run(
         params=_decisive(params()),
+        about=section("about", About),
         data=section("dataset", DatasetInfo),
         recipe=recipe,
         training=_json(TRAIN / "run.json", "train"),

@@ -73,24 +73,25 @@ def write_lists(
     Raises:
         DataError: a pair of different sizes, a label value outside the table, a damaged file.
     """
-    statistics = {}
+    # Everything is looked at before anything is written.
+    censuses = {split: _take_census(Samples(found, folder, labels), split, workers) for split, found in pairs.items()}
     for split, found in pairs.items():
-        samples = Samples(found, folder, labels)
-        census = Census(labels.num_classes, keep_map=split == "train")
-        with ThreadPoolExecutor(max(workers, 1)) as pool:
-            for label in track(
-                pool.map(lambda i, s=samples: _checked_label(s, i), range(len(samples))), f"check {split}", len(samples)
-            ):
-                census.add(label)
-        statistics[split] = census.summary(labels)
-        if split == "train":
-            _write_png(out / "majority.png", census.majority())
         write_list(out / f"{split}.csv", found)
     write_list(out / "trainval.csv", pairs["train"] + pairs["val"])
     labels.write_csv(out / "labels.csv")
-    write_json(out / "statistics.json", statistics)
+    write_json(out / "statistics.json", {split: census.summary(labels) for split, census in censuses.items()})
+    _write_png(out / "majority.png", censuses["train"].majority())
     with atomic_write(out / "root") as temporary:
         temporary.write_text(f"{root}\n", encoding="utf-8")
+
+
+def _take_census(samples: Samples, split: str, workers: int) -> Census:
+    census = Census(samples.labels.num_classes, keep_map=split == "train")
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        labels = pool.map(lambda index: _checked_label(samples, index), range(len(samples)))
+        for label in track(labels, f"check {split}", len(samples)):
+            census.add(label)
+    return census
 
 
 def _checked_label(samples: Samples, index: int) -> np.ndarray:

@@ -167,7 +167,7 @@ class TestFolders:
         pairs = find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)])
         with pytest.raises(DataError, match=message):
             write_lists(tmp_path / "lists", pairs, TABLES["camvid"], camvid_folder, "camvid")
-        assert not (tmp_path / "lists/labels.csv").exists()
+        assert not (tmp_path / "lists").exists(), "nothing half-written"
 
     def test_majority_is_the_most_frequent_class_of_every_place(self, camvid_folder, memory, tmp_path):
         pairs = find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)])

@@ -19,7 +19,7 @@ from segcore.data.store import Checksums, write_files
 from segcore.files import sha256
 from segcore.models import build_model
 
-DATASET = {"name": "tiny", "title": "Tiny", "labels": "camvid", "num_classes": 11, "label_digest": "0"}
+DATASET = {"name": "tiny", "labels": "camvid", "num_classes": 11, "label_digest": "0"}
 STATISTICS = {"mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
 BENCHMARK = {"sizes": [[32, 64]], "backends": ["torch", "tensorrt"], "seconds": 0.05, "warmup": 0.01, "code": "0"}
 

@@ -22,7 +22,7 @@ from segcore.data.store import Checksums, write_files
 from segcore.models import build_model
 
 STATISTICS = {"mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
-DATASET = {"name": "tiny", "title": "Tiny", "labels": "camvid", "num_classes": 11, "label_digest": "0"}
+DATASET = {"name": "tiny", "labels": "camvid", "num_classes": 11, "label_digest": "0"}
 EVALUATE = {"modes": ["ss", "ssc"], "crop": [32, 32], "code": "0"}
 NAMES = [f"{k}.png" for k in range(4)]
 

@@ -112,9 +112,9 @@ def write_inputs(root: Path, pictures: list, names: list[str], redistributable: 
     write_json(root / "work/benchmark.json", {"device": device, "graph": graph, "results": SPEED})
     recipe = {
         "dataset": {
-            "name": "tiny", "title": "Tiny City", "labels": "camvid", "num_classes": 11, "label_digest": LABELS.digest,
-            "redistributable": redistributable, **statistics,
+            "name": "tiny", "labels": "camvid", "num_classes": 11, "label_digest": LABELS.digest, **statistics,
         },
+        "about": {"title": "Tiny City", "redistributable": redistributable},
         "train": {
             "arch": "bisenetv2", "lr": 1e-3, "crop": [24, 32], "batch_size": 8, "iterations": 300, "code": "c0de",
         },

@@ -213,7 +213,7 @@ def test_photographs_of_a_redistributable_set_are_embedded(pages: tuple[str, str
 
 
 def test_photographs_under_licence_stay_out_of_the_outs(project: Path) -> None:
-    edit_recipe("dataset", redistributable=False)
+    edit_recipe("about", redistributable=False)
     html, markdown = run_report()
     assert "data:image/jpeg" not in html
     assert html.count("photograph not included: Tiny City&#x27;s licence") == 6
@@ -223,7 +223,7 @@ def test_photographs_under_licence_stay_out_of_the_outs(project: Path) -> None:
 
 
 def test_no_photograph_reaches_the_contact_sheet_of_a_licensed_set(project: Path) -> None:
-    edit_recipe("dataset", redistributable=False)
+    edit_recipe("about", redistributable=False)
     run_report()
     column = cv2.imread("work/report/examples.png")[60:, 8:328]
     assert np.ptp(column, axis=2).max() < 40  # greyish text on white, nothing coloured
@@ -234,7 +234,7 @@ def test_a_machine_without_the_store_says_so_and_drops_the_old_private_page(proj
     shutil.rmtree("data")
     html, _ = run_report()
     assert html.count("photograph not on this machine") == 6 and "label not on this machine" in html
-    edit_recipe("dataset", redistributable=False)
+    edit_recipe("about", redistributable=False)
     report.PRIVATE.write_text("of an earlier run")
     html, _ = run_report()
     assert "photograph not included" in html
