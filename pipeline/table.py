@@ -41,7 +41,8 @@ def main() -> None:
 def keep() -> Path:
     """Copies metrics/ and the report's Markdown into docs/results/, under the name of the experiment."""
     run = json.loads((METRICS / "provenance.json").read_text(encoding="utf-8"))["params"]
-    folder = RESULTS / f"{run['model']}-{run['dataset']}-s{run['seed']}"
+    overrides = [f"{key}-{value}" for key, value in run["override"].items()]
+    folder = RESULTS / "-".join([run["model"], run["dataset"], f"s{run['seed']}", *overrides])
     folder.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         shutil.copyfile(METRICS / name, folder / name)
