@@ -30,7 +30,7 @@ from segcore.checkpoint import ModelFile, load_model_file, plain
 from segcore.data.datasets import Samples
 from segcore.distributed import join, launch
 from segcore.evaluate import EvaluateRecipe, evaluate, refuse_overlap, score_majority
-from segcore.files import digest, sha256
+from segcore.files import digest, exclusive, sha256
 
 MODEL, LIST = TRAIN / "model.pt", LISTS / "val.csv"
 
@@ -44,12 +44,16 @@ def main() -> int | None:
         EVALUATE.mkdir(parents=True, exist_ok=True)
         return None
     progress = resume_folder("evaluate", digest(sha256(MODEL), sha256(LIST), sha256(FILES), plain(recipe)))
-    code = launch("pipeline.evaluate", params().runtime.devices)
-    if code is None:
+    if "LOCAL_RANK" in os.environ:
         run(recipe, file, samples, progress)
-    # One of several processes must not take away what the others still look at.
-    if not code and "LOCAL_RANK" not in os.environ:
-        shutil.rmtree(progress, ignore_errors=True)
+        return None
+    message = f"this very evaluation is already running (its state: {progress}); wait for it or stop it"
+    with exclusive(progress.with_suffix(".lock"), message):
+        code = launch("pipeline.evaluate", params().runtime.devices)
+        if code is None:
+            run(recipe, file, samples, progress)
+        if not code:
+            shutil.rmtree(progress, ignore_errors=True)
     return code
 
 

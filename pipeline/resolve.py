@@ -7,7 +7,6 @@ is downloaded.
 
 from __future__ import annotations
 
-import difflib
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from segcore.data.labels import TABLES
 from segcore.data.pretrained import WeightsRecipe
 from segcore.data.sources import DataRecipe
 from segcore.deploy import BenchmarkRecipe
-from segcore.errors import RecipeError
+from segcore.errors import RecipeError, did_you_mean
 from segcore.evaluate import EvaluateRecipe
 from segcore.models import family
 from segcore.train import TrainRecipe
@@ -54,19 +53,18 @@ def resolve(wanted: Params) -> dict[str, Any]:
     Raises:
         RecipeError: names what is wrong and the nearest known name.
     """
-    dataset = read_yaml(_find("datasets", wanted.dataset))
-    layers = [read_yaml(FOLDER / "recipes" / "defaults.yaml"), dataset, *_chain(wanted.model)]
-    parts = [layer.pop("datasets", None) or {} for layer in layers]
+    dataset = _layer("datasets", wanted.dataset)
+    layers = [_layer("recipes", "defaults"), dataset, *_chain(wanted.model)]
+    parts = [layer.pop("datasets", {}) for layer in layers]
     merged: dict[str, Any] = {}
-    for layer in [*layers, *(part.get(wanted.dataset) or {} for part in parts)]:
+    for layer in [*layers, *(part.get(wanted.dataset, {}) for part in parts)]:
         merged = merge(merged, layer)
     merged.pop("base", None)
     merged = merge(merged, _override(wanted, merged))
     merged["dataset"] = _dataset_info(wanted.dataset, merged.get("dataset") or {})
     for name in merged:
         if name not in SECTIONS:
-            nearest = difflib.get_close_matches(name, SECTIONS, 1, 0)[0]
-            raise RecipeError(f"recipe {wanted.model}: unknown section {name!r}; did you mean {nearest!r}?")
+            raise RecipeError(f"recipe {wanted.model}: unknown section {name!r}; {did_you_mean(name, SECTIONS)}")
     checked = {name: validate(cls, merged.get(name) or {}, name) for name, cls in SECTIONS.items()}
     resolved = {name: plain(value) for name, value in checked.items()}
     network = f"segcore.models.{family(checked['train'].arch)}"
@@ -84,35 +82,59 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _chain(model: str) -> list[dict[str, Any]]:
-    recipe = read_yaml(_find("recipes", model))
+def _chain(model: str, above: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    if model in above:
+        raise RecipeError(f"recipes/{model}.yaml: its `base` chain comes back to itself")
+    recipe = _layer("recipes", model)
     base = recipe.get("base")
-    return [*(_chain(base) if base else []), recipe]
+    return [*(_chain(base, (*above, model)) if base else []), recipe]
 
 
-def _find(kind: str, name: str) -> Path:
-    known = sorted(path.stem for path in (FOLDER / kind).glob("*.yaml") if path.stem != "defaults")
-    if name not in known:
+def _layer(kind: str, name: str) -> dict[str, Any]:
+    known = _known(kind)
+    if name not in known and name != "defaults":
         what = {"recipes": "model", "datasets": "dataset"}[kind]
-        nearest = difflib.get_close_matches(name, known, 1, 0)[0]
-        raise RecipeError(f"params.yaml: unknown {what} {name!r}; did you mean {nearest!r}? Known: {', '.join(known)}")
-    return FOLDER / kind / f"{name}.yaml"
+        raise RecipeError(f"params.yaml: unknown {what} {name!r}; {did_you_mean(name, known)}")
+    layer = read_yaml(FOLDER / kind / f"{name}.yaml")
+    where = f"{kind}/{name}.yaml"
+    parts = _sections(layer.get("datasets", {}), f"{where}: datasets")
+    for dataset, part in parts.items():
+        if dataset not in _known("datasets"):
+            raise RecipeError(f"{where}: unknown data set {dataset!r}; {did_you_mean(dataset, _known('datasets'))}")
+        _sections(part, f"{where}: datasets.{dataset}")
+    _sections({key: value for key, value in layer.items() if key != "base"}, where)
+    return layer
+
+
+def _known(kind: str) -> list[str]:
+    return sorted(path.stem for path in (FOLDER / kind).glob("*.yaml") if path.stem != "defaults")
+
+
+def _sections(content: Any, where: str) -> dict[str, Any]:
+    """`content`, known to be a mapping of mappings."""
+    if not isinstance(content, dict):
+        raise RecipeError(f"{where}: must hold sections, got {content!r}")
+    for key, value in content.items():
+        if not isinstance(value, dict):
+            raise RecipeError(f"{where}.{key}: must hold `key: value` lines, got {value!r}")
+    return content
 
 
 def _override(wanted: Params, merged: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in plain(wanted.override).items() if value is not None}
     modes = given.pop("modes", None)
-    if given.get("iterations", math.inf) <= merged["train"].get("warmup", 0):
+    warmup = merged.get("train", {}).get("warmup")
+    if isinstance(warmup, int) and given.get("iterations", math.inf) <= warmup:
         # A trial run shorter than the warm-up would never reach its learning rate.
         given["warmup"] = given["iterations"] // 10
     return {"train": given, **({"evaluate": {"modes": modes.split("+")}} if modes else {})}
 
 
 def _dataset_info(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    table = TABLES.get(given.get("labels", ""))
+    table = TABLES.get(str(given.get("labels")))
     if table is None:
         raise RecipeError(f"datasets/{name}.yaml: dataset.labels must be one of {', '.join(TABLES)}")
-    return {"name": name, **given, "num_classes": table.num_classes, "label_digest": table.digest}
+    return {**given, "name": name, "num_classes": table.num_classes, "label_digest": table.digest}
 
 
 @stage

@@ -7,7 +7,6 @@ stages depend on. A stage asks for its own section with the dataclass that `segc
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import json
 import os
@@ -19,14 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segcore.data.store import find_dataset, verify
-from segcore.errors import RecipeError, SegcoreError
-from segcore.files import atomic_write
+from segcore.errors import RecipeError, SegcoreError, did_you_mean
+from segcore.files import atomic_write, digest
 
 T = TypeVar("T")
 
@@ -74,7 +73,7 @@ class Params:
 
     model: str
     dataset: str
-    seed: Annotated[int, Ge(0)] = 1
+    seed: Annotated[int, Interval(ge=0, lt=2**31)] = 1
     override: Override = field(default_factory=Override)
     runtime: Runtime = field(default_factory=Runtime)
 
@@ -93,7 +92,7 @@ class DatasetInfo:
     num_classes: int
     label_digest: str
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # no UTF-8, or a date that does not exist
+        raise RecipeError(f"{path}: {error}") from None
     except YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f":{where.line + 1}" if where else ""
@@ -150,13 +151,15 @@ def validate(cls: type[T], value: Any, where: str) -> T:
     _refuse_unknown_keys(cls, value, where)
     try:
         # Through JSON, so that a list fills a tuple while "1e-4" in quotes is still no number.
-        return TypeAdapter(cls).validate_json(json.dumps(value), strict=True)
+        return TypeAdapter(cls).validate_json(json.dumps(value, allow_nan=False, default=str), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join([where, *(str(part) for part in first["loc"] if part != "function-after")])
         given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise RecipeError(f"{path}: {message}{given}") from None
+    except ValueError:
+        raise RecipeError(f"{where}: holds a number that is not finite") from None
 
 
 def _refuse_unknown_keys(cls: type, value: Any, where: str) -> None:
@@ -166,8 +169,7 @@ def _refuse_unknown_keys(cls: type, value: Any, where: str) -> None:
     known = [item.name for item in dataclasses.fields(cls)]
     for key, inner in value.items():
         if key not in known:
-            nearest = difflib.get_close_matches(str(key), known, 1, 0)
-            raise RecipeError(f"{where}.{key}: unknown key; did you mean {nearest[0]!r}? Known: {', '.join(known)}")
+            raise RecipeError(f"{where}.{key}: unknown key; {did_you_mean(key, known)}")
         for candidate in _members(hints[key]):
             if dataclasses.is_dataclass(candidate):
                 _refuse_unknown_keys(candidate, inner, f"{where}.{key}")
@@ -198,7 +200,8 @@ def project_root() -> Path:
 def image_root(dataset: str) -> Path:
     """The folder of a data set: in the first data store that has it, else where it is to be put."""
     configured = params().runtime.data
-    return find_dataset(dataset, [configured] if configured else [], project_root() / "data")
+    further = [project_root() / Path(configured).expanduser()] if configured else []
+    return find_dataset(dataset, further, project_root() / "data")
 
 
 def verified_images() -> Path:
@@ -213,8 +216,9 @@ def verified_images() -> Path:
 
 
 def checksum_memory(dataset: str) -> Path:
-    """Where this machine remembers which files it has already read and compared."""
-    return project_root() / "work" / "checksums" / f"{dataset}.csv"
+    """Where this machine remembers which files of the folder it has already read and compared."""
+    place = digest(str(image_root(dataset).resolve()))[:8]
+    return project_root() / "work" / "checksums" / f"{dataset}-{place}.csv"
 
 
 def resume_folder(stage_name: str, identity: str) -> Path:
@@ -231,6 +235,10 @@ def stage(main: Callable[[], int | None]) -> Callable[[], None]:
             sys.exit(main())
         except SegcoreError as error:
             print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+            sys.exit(1)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"{Path(sys.argv[0]).stem}: {where}{error.strerror or error}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
             print("interrupted; the same command goes on where it stopped", file=sys.stderr)

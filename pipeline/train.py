@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
 from pipeline.settings import (
     FILES,
     LISTS,
-    RECIPE,
     TRAIN,
     WEIGHTS,
     DatasetInfo,
     image_root,
     params,
-    read_yaml,
     resume_folder,
     section,
     stage,
@@ -30,34 +31,50 @@ from pipeline.settings import (
 )
 from segcore.checkpoint import plain
 from segcore.data.datasets import Samples
-from segcore.distributed import join, launch
+from segcore.distributed import join, launch, parse_devices
 from segcore.files import digest, exclusive, sha256, write_json
-from segcore.train import Job, TrainRecipe, train
+from segcore.train import Job, TrainRecipe, check_share, train
 
 
 @stage
 def main() -> int | None:
     """Runs the stage; under torchrun, one of its processes."""
-    runtime = params().runtime
-    if (code := launch("pipeline.train", runtime.devices)) is not None:
+    devices, job = params().runtime.devices, make_job()
+    if "LOCAL_RANK" not in os.environ:
+        # Here and not in every process, so that what is wrong is said once and early.
+        check_share(job.recipe, parse_devices(devices)[1])
+        verified_images()
+    if (code := launch("pipeline.train", devices)) is not None:
         return code
-    job = make_job()
     leads = os.environ.get("RANK", "0") == "0"
-    message = f"this very training is already running (its state: {job.resume}); wait for it or stop it"
-    with exclusive(job.resume / "lock", message) if leads else contextlib.nullcontext():
-        if leads:
-            verified_images()
-        with join(runtime.devices) as process:
-            facts = train(job, process)
+    with claim(job.resume) if leads else contextlib.nullcontext(), join(devices) as process:
+        facts = train(job, process)
         if leads:
             write_json(TRAIN / "run.json", {**facts, **circumstances(process.device)})
     return None
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Holds the resume folder for this run alone, and clears away states that finished runs left before.
+
+    A finished state is kept until then: should DVC be killed before it stores the outs, only the export runs again.
+    """
+    message = f"this very training is already running (its state: {folder}); wait for it or stop it"
+    with exclusive(folder / "lock", message):
+        for note in folder.parent.glob("*/finished"):
+            if note.parent != folder:
+                shutil.rmtree(note.parent, ignore_errors=True)
+        yield
+        (folder / "finished").touch()
 
 
 def make_job() -> Job:
     """The training that params.yaml and recipe.yaml describe."""
     recipe, info, wanted = section("train", TrainRecipe), section("dataset", DatasetInfo), params()
     list_path, backbone = LISTS / f"{recipe.trained_on}.csv", WEIGHTS / "backbone.pth"
+    # A state goes on only where its arithmetic does.
+    machine = (parse_devices(wanted.runtime.devices)[0], str(torch.__version__))
     provenance = {
         "dataset": info.name,
         "trained_on": recipe.trained_on,
@@ -74,10 +91,9 @@ def make_job() -> Job:
         std=info.std,
         seed=wanted.seed,
         out=TRAIN,
-        resume=resume_folder("train", digest(provenance, plain(info), wanted.seed)),
+        resume=resume_folder("train", digest(provenance, plain(info), wanted.seed, *machine)),
         workers=wanted.runtime.workers,
         pretrained=backbone if backbone.exists() else None,
-        evaluate={key: value for key, value in read_yaml(RECIPE)["evaluate"].items() if key != "code"},
         provenance=provenance,
     )
 

@@ -74,7 +74,7 @@ def load_model_file(path: Path) -> ModelFile:
     """
     content = load(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a segcore model file (format {FORMAT}); `segcore convert` makes one")
+        raise CheckpointError(f"{path}: not a segcore model file (format {FORMAT})")
     try:
         labels = LabelTable.from_dicts(content["labels"]["name"], content["labels"]["entries"])
         names = ("model", "num_classes", "state_dict", "normalisation", "evaluate", "provenance")

@@ -28,7 +28,7 @@ class Curve:
         """
         values = torch.stack([losses.total.detach(), losses.main, losses.auxiliary, losses.detail]).double()
         values = sum_over_processes(values) / world_size()
-        self.sums = values if self.sums is None else self.sums + values
+        self.sums = values if self.sums is None else self.sums.to(values.device) + values
         self.count += 1
         if self.count == self.every or last:
             means = (self.sums / self.count).tolist()

@@ -1,5 +1,10 @@
 """Everything a person can mend. A stage or the command line prints the message as one line and exits with 1."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class SegcoreError(Exception):
     """The input or the environment is at fault; the message says what is wrong, where, and what to do."""
@@ -27,3 +32,10 @@ class ExportError(SegcoreError):
 
 class BenchmarkError(SegcoreError):
     """Speed could not be measured."""
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known one, and all of them."""
+    known = list(known)
+    nearest = difflib.get_close_matches(str(name), known, 1, 0)
+    return f"did you mean {nearest[0]!r}? Known: {', '.join(known)}" if nearest else "none is known"

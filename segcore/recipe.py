@@ -72,6 +72,8 @@ class TrainRecipe:
     code: str = ""
 
     def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise ValueError("batch_size must be at least 2: the norm of an image's mean needs a second value")
         if self.scales[0] > self.scales[1]:
             raise ValueError(f"scales: the smallest comes first, got {list(self.scales)}")
         if self.warmup >= self.iterations:

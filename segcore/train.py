@@ -23,7 +23,7 @@ from segcore.data.datasets import Samples
 from segcore.data.loaders import Augmentation, TrainingStream, training_batches
 from segcore.detail import decaying_fuse_scales
 from segcore.distributed import Process, synchronise_norms
-from segcore.errors import RecipeError
+from segcore.errors import DataError, RecipeError
 from segcore.files import write_csv
 from segcore.losses import Losses, network_loss
 from segcore.models import build_model
@@ -46,7 +46,7 @@ class Job:
         resume: folder for the state of the unfinished run; kept when the run is done.
         workers: loader processes of each process.
         pretrained: backbone file, or None.
-        evaluate, provenance: go into `model.pt` as they are.
+        provenance: goes into `model.pt` as it is.
     """
 
     recipe: TrainRecipe
@@ -58,7 +58,6 @@ class Job:
     resume: Path
     workers: int = 2
     pretrained: Path | None = None
-    evaluate: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,7 +72,7 @@ def train(job: Job, process: Process) -> dict[str, Any]:
         TrainingError: the loss is no longer finite.
     """
     recipe = job.recipe
-    _check_share(recipe, process)
+    check_share(recipe, process.world_size)
     torch.set_num_threads(recipe.threads)
     run, states = _start(job, process), ResumeState(job.resume)
     start = run.restore(states.load())
@@ -81,7 +80,7 @@ def train(job: Job, process: Process) -> dict[str, Any]:
     schedule, prepare = _schedule(recipe), _normaliser(job, process)
     criterion = _criterion(recipe, schedule)
 
-    began = time.monotonic()
+    began = time.monotonic() - run.seconds
     with Progress("train", recipe.iterations, start=start, quiet=not process.leads) as progress:
         for iteration, images, labels in _batches(job, process, start):
             lr = set_learning_rate(run.optimizer, schedule(iteration))
@@ -94,6 +93,7 @@ def train(job: Job, process: Process) -> dict[str, Any]:
             done = iteration + 1
             progress.advance(note=run.curve.add(iteration, lr, losses, last=done == recipe.iterations))
             if process.leads and (done % recipe.checkpoint_every == 0 or done == recipe.iterations):
+                run.seconds = time.monotonic() - began
                 states.save(run.state(done))
     if process.leads:
         _export(job, run)
@@ -102,13 +102,14 @@ def train(job: Job, process: Process) -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """Everything that changes while training, and the precision it is computed in."""
+    """Everything that changes while training, the precision it is computed in, and the seconds it has taken."""
 
     net: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     curve: Curve
     dtype: torch.dtype
+    seconds: float = 0.0
 
     def step(self, loss: Tensor) -> None:
         """One update of the weights."""
@@ -120,7 +121,7 @@ class Run:
     def state(self, done: int) -> dict[str, Any]:
         """What has to be kept to go on after iteration number `done`."""
         parts = {name: getattr(self, name).state_dict() for name in ("net", "optimizer", "scaler", "curve")}
-        return {"iteration": done, **parts}
+        return {"iteration": done, "seconds": self.seconds, **parts}
 
     def restore(self, saved: dict[str, Any] | None) -> int:
         """Takes a kept state over; returns how many iterations are done."""
@@ -128,6 +129,7 @@ class Run:
             return 0
         for name in ("net", "optimizer", "scaler", "curve"):
             getattr(self, name).load_state_dict(saved[name])
+        self.seconds = saved["seconds"]
         return saved["iteration"]
 
 
@@ -149,8 +151,12 @@ def _batches(job: Job, process: Process, start: int) -> Iterator[tuple[int, Tens
     stream = TrainingStream(job.samples, Augmentation(recipe.crop, recipe.scales, recipe.jitter), job.seed)
     todo = range(start, recipe.iterations)
     batches = training_batches(stream, recipe.batch_size, todo, job.workers, process.rank, process.world_size)
-    for iteration, (images, labels) in zip(todo, batches, strict=True):
-        yield iteration, images, labels
+    try:
+        for iteration, (images, labels) in zip(todo, batches, strict=True):
+            yield iteration, images, labels
+    except DataError as error:
+        # A loader's process sends its whole traceback; its last line is the message for a person.
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix("segcore.errors.DataError: ")) from None
 
 
 def _criterion(recipe: TrainRecipe, schedule: Callable[[int], float]) -> Callable[[Any, Tensor, int], Losses]:
@@ -172,11 +178,17 @@ def _criterion(recipe: TrainRecipe, schedule: Callable[[int], float]) -> Callabl
     return criterion
 
 
-def _check_share(recipe: TrainRecipe, process: Process) -> None:
-    if recipe.batch_size < process.world_size:
+def check_share(recipe: TrainRecipe, processes: int) -> None:
+    """Makes sure that every process gets an image of each batch, or two where norms are its own.
+
+    Raises:
+        RecipeError: there are too many processes.
+    """
+    most = recipe.batch_size // (2 if recipe.norm == "local" else 1)
+    if processes > most:
         raise RecipeError(
-            f"train.batch_size is {recipe.batch_size}, too few images for {process.world_size} processes; "
-            f"set runtime.devices to at most {recipe.batch_size} of them, or raise override.batch_size"
+            f"train.batch_size is {recipe.batch_size}, too few images for {processes} processes; "
+            f"set runtime.devices to at most {most} of them, or raise override.batch_size"
         )
 
 
@@ -196,6 +208,7 @@ def _network(job: Job, process: Process) -> nn.Module:
 
 def _precision(recipe: TrainRecipe, process: Process) -> torch.dtype:
     wanted = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     if process.device.type == "cpu" and wanted is not torch.float32:
         if process.leads:
             print(f"train: the recipe's {recipe.precision} runs as float32 on a CPU", flush=True)
@@ -238,7 +251,6 @@ def _export(job: Job, run: Run) -> None:
         state_dict=run.net.state_dict(),
         normalisation={"mean": list(job.mean), "std": list(job.std)},
         labels=job.samples.labels,
-        evaluate=job.evaluate,
         provenance={**job.provenance, "seed": job.seed, "torch": str(torch.__version__)},
     )
     save_model_file(job.out / "model.pt", model)
@@ -246,7 +258,7 @@ def _export(job: Job, run: Run) -> None:
 
 
 def _facts(job: Job, process: Process, run: Run, start: int, seconds: float) -> dict[str, Any]:
-    images = (job.recipe.iterations - start) * job.recipe.batch_size
+    images = job.recipe.iterations * job.recipe.batch_size
     return {
         "iterations": job.recipe.iterations,
         "resumed_from": start,

@@ -13,7 +13,7 @@ from pipeline.reporting.page import Cell, Example, Gallery, Notice, Section, Tex
 from pipeline.reporting.scores import image_miou
 from pipeline.reporting.words import percent
 from segcore.data.datasets import read_label_ids
-from segcore.visualize import IGNORED, RIGHT, WRONG, colorize, contact_sheet, difference, encode, fit_width
+from segcore.visualize import IGNORED, RIGHT, WRONG, colorize, contact_sheet, difference, encode, fit_width, overlay
 
 SHOWN = 6
 WIDTH = 512
@@ -73,11 +73,18 @@ def _pictures(run: Run, name: str, photographs: bool) -> list[Picture]:
     prediction = read_label_ids(run.prediction_path(name))
     coloured = colorize(fit_width(prediction, WIDTH), palette)
     photograph = _photograph(run, index, photographs)
-    if not run.validation.label_path(index).exists():
-        return [photograph, "label not on this machine", coloured, "label not on this machine"]
-    truth = run.validation.label(index)
-    wrong = fit_width(difference(truth, prediction), WIDTH)
-    return [photograph, colorize(fit_width(truth, WIDTH), palette), coloured, wrong]
+    if not photographs:  # labels are under the same licence
+        missing = f"label not included: {run.about.title}'s licence"
+    elif not run.validation.label_path(index).exists():
+        missing = "label not on this machine"
+    else:
+        truth = run.validation.label(index)
+        wrong = fit_width(difference(truth, prediction), WIDTH)
+        maps = [fit_width(labels, WIDTH) for labels in (truth, prediction)]
+        if isinstance(photograph, str):
+            return [photograph, *(colorize(labels, palette) for labels in maps), wrong]
+        return [photograph, *(overlay(photograph, labels, palette, 0.65) for labels in maps), wrong]
+    return [photograph, missing, coloured, missing]
 
 
 def _photograph(run: Run, index: int, photographs: bool) -> Picture:

@@ -37,7 +37,7 @@ def extract(archive: Path, wanted: Callable[[str], bool], checksums: Checksums) 
             for entry in track(entries, f"unpack {archive.name}"):
                 if not _is_there(entry, checksums):
                     _write(source, entry, checksums.folder / entry.filename)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise DataError(f"{archive}: not a whole zip archive ({error}); fetch it again and compare its size") from None
     return [StoredFile(entry.filename, entry.file_size, f"{entry.CRC:08x}") for entry in entries]
 

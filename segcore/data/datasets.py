@@ -26,6 +26,8 @@ def read_list(path: Path) -> list[tuple[str, str]]:
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a UTF-8 text; a list holds `image,label` lines") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); `dvc repro annotations` makes the lists") from None
     pairs = []

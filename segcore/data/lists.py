@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -88,10 +89,17 @@ def write_lists(
 def _take_census(samples: Samples, split: str, workers: int) -> Census:
     census = Census(samples.labels.num_classes, keep_map=split == "train")
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        labels = pool.map(lambda index: _checked_label(samples, index), range(len(samples)))
-        for label in track(labels, f"check {split}", len(samples)):
+        # In portions, so that decoded maps do not pile up and an error does not wait for the whole list.
+        portions = batched(range(len(samples)), 32)
+        labels = (pool.map(lambda index: _checked_label(samples, index), portion) for portion in portions)
+        for label in track(chain.from_iterable(labels), f"check {split}", len(samples)):
             census.add(label)
     return census
+
+
+def batched(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Slices of at most `size` items."""
+    return (items[first : first + size] for first in range(0, len(items), size))
 
 
 def _checked_label(samples: Samples, index: int) -> np.ndarray:
@@ -157,4 +165,4 @@ class Census:
 
 def _write_png(path: Path, image: np.ndarray) -> None:
     with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), image)
+        temporary.write_bytes(cv2.imencode(".png", image)[1].tobytes())

@@ -66,8 +66,8 @@ def fetch(recipe: DataRecipe, folder: Path, memory: Path) -> list[StoredFile]:
 
 
 def _generate(recipe: DataRecipe, folder: Path) -> None:
-    # The archives depend on the recipe alone, so a note of the recipe tells whether they are the wanted ones.
-    note, made_from = folder / "made-from.txt", repr(recipe.generate)
+    # The archives depend on the recipe and the code alone, so a note of both tells whether they are the wanted ones.
+    note, made_from = folder / "made-from.txt", f"{recipe.generate} {recipe.code}"
     whole = all((folder / name).is_file() for name in recipe.archives)
     if not (whole and note.is_file() and note.read_text(encoding="utf-8") == made_from):
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ every stage would cost minutes, so each machine remembers size and modification 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import zlib
@@ -30,13 +31,15 @@ class StoredFile(NamedTuple):
 
 
 def find_dataset(name: str, further: Sequence[str | Path], default: Path) -> Path:
-    """The folder of data set `name`: in the first store that has it, else in the first store.
+    """The folder of data set `name`: in the first store that has it, else in the first that can be written to.
 
     Stores are $SEGCORE_DATA, then `further`, then `default`.
     """
     environment = os.environ.get("SEGCORE_DATA")
-    stores = [Path(store) for store in (environment, *further, default) if store]
-    return next((store / name for store in stores if (store / name).is_dir()), stores[0] / name)
+    stores = [Path(store).expanduser() for store in (environment, *further, default) if store]
+    there = [store for store in stores if (store / name).is_dir()]
+    open_ones = [store for store in stores if not store.exists() or os.access(store, os.W_OK)]
+    return [*there, *open_ones, *stores][0] / name
 
 
 class Checksums:
@@ -49,7 +52,8 @@ class Checksums:
             with open(self.memory, newline="", encoding="utf-8") as file:
                 rows = csv.reader(file)
                 next(rows, None)
-                self.known = {path: (int(size), int(changed), crc) for path, size, changed, crc in rows}
+                with contextlib.suppress(ValueError):  # a damaged memory is no memory
+                    self.known = {path: (int(size), int(changed), crc) for path, size, changed, crc in rows}
 
     def of(self, path: str) -> StoredFile:
         """Size and checksum of a file.
@@ -82,7 +86,7 @@ def read_files(path: Path) -> list[StoredFile]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             return [StoredFile(row["path"], int(row["size"]), row["crc32"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path}: not a list of files ({error}); {REMEDY}") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import tempfile
@@ -23,7 +22,7 @@ from segcore.data.transforms import normalise
 from segcore.deploy.backends import BACKENDS, PRECISIONS, Case, Runner, open_torch
 from segcore.deploy.export import DeployGraph
 from segcore.deploy.timing import LoadMeter, Timing, describe_device, machine_lock, time_runs
-from segcore.errors import RecipeError
+from segcore.errors import RecipeError, did_you_mean
 from segcore.progress import Progress
 
 # Equal class maps but for rounding; bf16 has 8 bits, so that more pixels on class borders turn over.
@@ -163,5 +162,4 @@ def summary(row: dict[str, Any]) -> str:
 def _check_names(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise RecipeError(f"benchmark: unknown {kind} {name!r}; nearest is {nearest!r} of {', '.join(known)}")
+            raise RecipeError(f"benchmark: unknown {kind} {name!r}; {did_you_mean(name, known)}")

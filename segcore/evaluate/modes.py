@@ -6,7 +6,6 @@ protocol behind its first release's 78.45, `seg50 seg75` those of STDC-Seg. One 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Annotated
 
 from annotated_types import Gt, Len
 
-from segcore.errors import RecipeError
+from segcore.errors import RecipeError, did_you_mean
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 Size = tuple[int, int]
@@ -146,8 +145,7 @@ def modes_for(
     }
     for name in names:
         if name not in table:
-            nearest = difflib.get_close_matches(name, table, n=1, cutoff=0)[0]
-            raise RecipeError(f"unknown evaluation mode {name!r}; did you mean {nearest!r}? Known: {' '.join(table)}")
+            raise RecipeError(f"unknown evaluation mode {name!r}; {did_you_mean(name, table)}")
         if names.count(name) > 1:
             raise RecipeError(f"evaluation mode {name!r} is asked for twice; name each mode once")
     return [table[name] for name in names]

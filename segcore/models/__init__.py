@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import TYPE_CHECKING
 
-from segcore.errors import RecipeError
+from segcore.errors import RecipeError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +30,7 @@ def family(name: str) -> str:
         RecipeError: no such network; names the nearest one.
     """
     if name not in FAMILIES:
-        nearest = difflib.get_close_matches(name, FAMILIES, 1, 0)
-        raise RecipeError(f"unknown network {name!r}; did you mean {nearest[0]!r}? Known: {', '.join(model_names())}")
+        raise RecipeError(f"unknown network {name!r}; {did_you_mean(name, model_names())}")
     return FAMILIES[name]
 
 

@@ -62,6 +62,12 @@ class TestCityscapesLayout:
         other = replace(MINI, generate=replace(MINI.generate, seed=1))
         assert fetch(other, folder, memory) != files
 
+    def test_other_drawing_code_draws_anew(self, city, memory):
+        folder, _ = city
+        before = (folder / CITY.archives[0]).stat().st_mtime_ns
+        fetch(replace(MINI, code="edited"), folder, memory)
+        assert (folder / CITY.archives[0]).stat().st_mtime_ns > before
+
     def test_a_file_that_rotted_is_found_and_mended(self, city, memory, tmp_path):
         folder, files = city
         write_files(tmp_path / "files.csv", files)
