@@ -178,7 +178,7 @@ def test_overruled_precision_is_not_claimed(net: nn.Module, tmp_path: Path, monk
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:
-    with pytest.raises(RecipeError, match="unknown backend 'openvin'; nearest is 'openvino'"):
+    with pytest.raises(RecipeError, match="unknown backend 'openvin'; did you mean 'openvino'"):
         BenchmarkRecipe(sizes=((8, 8),), backends=("torch", "openvin"))
-    with pytest.raises(RecipeError, match="unknown precision 'bf61'; nearest is 'bf16'"):
+    with pytest.raises(RecipeError, match="unknown precision 'bf61'; did you mean 'bf16'"):
         BenchmarkRecipe(sizes=((8, 8),), precisions=("bf61",))
