@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline.reporting.metrics import experiment_name
 from pipeline.settings import METRICS, REPORT, stage
 from segcore.errors import RecipeError
 from segcore.files import atomic_write
@@ -41,8 +42,7 @@ def main() -> None:
 def keep() -> Path:
     """Copies metrics/ and the report's Markdown into docs/results/, under the name of the experiment."""
     run = json.loads((METRICS / "provenance.json").read_text(encoding="utf-8"))["params"]
-    overrides = [f"{key}-{value}" for key, value in run["override"].items()]
-    folder = RESULTS / "-".join([run["model"], run["dataset"], f"s{run['seed']}", *overrides])
+    folder = RESULTS / experiment_name(run)
     folder.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         shutil.copyfile(METRICS / name, folder / name)

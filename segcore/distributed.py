@@ -4,6 +4,7 @@
     torchrun --nproc-per-node 4 -m pipeline.train                     the same, launched by hand
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m pipeline.train
 
+On several nodes the folder `work/` must be a shared one: every process reads the state that the first one wrote.
 Every function works unchanged in a single process that never set up a group.
 """
 

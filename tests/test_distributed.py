@@ -105,11 +105,20 @@ def test_synchronised_norm_alone_is_batch_norm():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("cpu", ("cpu", 1)), ("cpu:3", ("cpu", 3)), ("auto", None), (2, None), ("1", None)]
+    ("text", "gpus", "expected"),
+    [
+        ("cpu", 4, ("cpu", 1)),
+        ("cpu:3", 0, ("cpu", 3)),
+        ("auto", 0, ("cpu", 1)),
+        ("auto", 4, ("cuda", 4)),
+        (2, 0, ("cpu", 2)),
+        ("2", 4, ("cuda", 2)),
+        ("cuda:3", 4, ("cuda", 3)),
+    ],
 )
-def test_devices(text, expected):
-    kind, number = parse_devices(text)
-    assert number >= 1 and (expected is None or (kind, number) == expected)
+def test_devices(text, gpus, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert parse_devices(text) == expected
 
 
 @pytest.mark.parametrize("text", ["gpu", "cpu:x", "cuda:99", "0", "cpu:0", "auto:y"])

@@ -5,7 +5,7 @@ Equal runs write equal files: nothing here holds a time or a date, except that f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,12 @@ def digests(run: Run) -> dict[str, Any]:
     }
 
 
+def experiment_name(chosen: Mapping[str, Any]) -> str:
+    """`<model>-<dataset>-s<seed>`, and every override, so that two runs never share a name."""
+    overrides = [f"{key}-{value}" for key, value in chosen["override"].items()]
+    return "-".join([chosen["model"], chosen["dataset"], f"s{chosen['seed']}", *overrides])
+
+
 def commands(run: Run) -> dict[str, Any]:
     """What to type to have it all again, as an experiment, or stage by stage."""
     model, dataset, seed, override = (run.params[key] for key in ("model", "dataset", "seed", "override"))
@@ -127,6 +133,6 @@ def commands(run: Run) -> dict[str, Any]:
     chosen = " ".join(f"-S {key}={value}" for key, value in settings.items())
     return {
         "again": "dvc repro",
-        "experiment": f"dvc exp run -n {model}-{dataset}-s{seed} {chosen}",
+        "experiment": f"dvc exp run -n {experiment_name(run.params)} {chosen}",
         "stages": [f"python -m pipeline.{stage}" for stage in STAGES],
     }

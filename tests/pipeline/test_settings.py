@@ -1,14 +1,16 @@
 """Typed settings: what is refused, and with which words."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 from annotated_types import Gt
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pipeline.resolve as module
 from pipeline.resolve import merge, resolve
 from pipeline.settings import Override, Params, read_yaml, validate, write_yaml
 from segcore.errors import RecipeError
@@ -73,6 +75,7 @@ plain = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text("abcxyz", min_size=1), plain, min_size=1, max_size=4))
 def test_what_is_written_is_read_back(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("yaml") / "a.yaml"
@@ -111,3 +114,42 @@ def test_the_published_recipe_on_cityscapes():
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "pipeline").glob("*/*.yaml")))
 def test_recipes_carry_a_comment_head(path):
     assert path.read_text().startswith("# ")
+
+
+class TestBadRecipes:
+    """Whatever stands in a recipe's place ends in one line."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        for kind in ("recipes", "datasets"):
+            shutil.copytree(module.FOLDER / kind, tmp_path / kind)
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("train: 5\n", "recipes/mine.yaml.train: must hold"),
+            ("train:\n", "recipes/mine.yaml.train: must hold"),
+            ("datasets: [a]\n", "datasets: must hold sections"),
+            ("datasets: {minicitty: {}}\n", "unknown data set 'minicitty'; did you mean 'minicity'"),
+            ("base: mine\n", "comes back to itself"),
+            ("base: bisenetv3\n", "unknown model 'bisenetv3'"),
+            ("base: bisenetv2\ntrian: {lr: 1.0}\n", "unknown section 'trian'; did you mean 'train'"),
+            ("base: bisenetv2\ndatasets: {minicity: {train: {lr: .inf}}}\n", "not finite"),
+            ("base: bisenetv2\ndatasets: {minicity: {train: {lr: 2026-01-01}}}\n", "train.lr"),
+            ("base: bisenetv2\ndatasets: {minicity: {train: {warmup: '10'}}}\n", "train.warmup"),
+            ("base: bisenetv2\ndatasets: {minicity: {train: {batch_size: 1}}}\n", "batch_size must be at least 2"),
+            ("base: bisenetv2\ndataset: {std: [0.0, 1.0, 1.0]}\n", "dataset.std.0"),
+        ],
+    )
+    def test_is_refused_by_name(self, text, message, folder):
+        (folder / "recipes/mine.yaml").write_text(text)
+        with pytest.raises(RecipeError, match=message) as caught:
+            resolve(Params("mine", "minicity", override=Override(iterations=100)))
+        assert "\n" not in str(caught.value)
+
+    def test_bytes_that_are_no_text(self, tmp_path):
+        (tmp_path / "a.yaml").write_bytes(b"a: \xff\xfe")
+        with pytest.raises(RecipeError, match="a.yaml"):
+            read_yaml(tmp_path / "a.yaml")
