@@ -13,9 +13,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from segcore.data.datasets import Samples, write_list
 from segcore.data.labels import TABLES
+
+# A busy machine is no failure.
+settings.register_profile("calm", deadline=None)
+settings.load_profile("calm")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segcore import build_model
@@ -52,7 +52,6 @@ def test_groups_are_stdcs_with_frozen_backbone_norms_and_complete_without(name):
     assert len(left_out) == {"stdc1": 58, "stdc2": 106}[name]  # 62 and 110 with the classifier's, which we do not have
 
 
-@settings(deadline=None)
 @given(st.integers(2, 5000), st.data())
 def test_schedules_rise_to_one_and_fall_without_reaching_zero(iterations, data):
     warmup = data.draw(st.integers(0, iterations - 1))

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segcore.data.datasets import Samples, read_image, read_label_ids, read_list, write_list
@@ -20,7 +20,6 @@ names = (
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(names, names), min_size=1, max_size=6, unique_by=lambda pair: pair[0]))
 def test_a_list_survives_its_file(tmp_path_factory, pairs):
     path = tmp_path_factory.mktemp("l") / "l.csv"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segcore.data.labels import IGNORE, TABLES, Label, LabelTable
@@ -61,7 +61,6 @@ def tables(draw):
     return LabelTable("t", tuple(Label(i, t, draw(names), draw(colors), draw(names)) for i, t in rows))
 
 
-@settings(deadline=None)
 @given(tables())
 def test_a_table_survives_its_file_and_its_checkpoint(tmp_path_factory, table):
     path = tmp_path_factory.mktemp("t") / "t.csv"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import pytest
 from annotated_types import Gt
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pipeline.resolve as module
@@ -75,7 +75,6 @@ plain = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text("abcxyz", min_size=1), plain, min_size=1, max_size=4))
 def test_what_is_written_is_read_back(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("yaml") / "a.yaml"
