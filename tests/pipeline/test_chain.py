@@ -144,7 +144,7 @@ def test_another_seed_is_another_training_and_going_back_computes_nothing(clone)
     assert "miou.ss" in diff and "fps." in diff
     back = clone.dvc("exp", "run", "-S", "seed=1")
     assert "train" not in clone.stages_run(back.stdout) and clone.metrics() == first
-    clone.git("checkout", ".")
+    clone.git("checkout", "HEAD", "--", ".")
     clone.dvc("checkout")
 
 
@@ -154,14 +154,14 @@ def test_a_learning_rate_in_scientific_notation_arrives_as_a_number(clone):
     assert "train.lr" in clone.dvc("params", "diff", "main").stdout
     shown = clone.dvc("exp", "show", "--csv").stdout
     assert "small-lr" in shown and "miou.ss" in shown
-    clone.git("checkout", ".")
+    clone.git("checkout", "HEAD", "--", ".")
     clone.dvc("checkout")
 
 
 def test_workers_and_devices_invalidate_nothing(clone):
     done = clone.dvc("exp", "run", "-S", "runtime.workers=1", "-S", "runtime.devices=cpu")
     assert clone.stages_run(done.stdout) == []
-    clone.git("checkout", ".")
+    clone.git("checkout", "HEAD", "--", ".")
 
 
 def test_plots_are_drawn(clone):
@@ -181,7 +181,7 @@ def test_plots_are_drawn(clone):
 )
 def test_a_bad_setting_stops_in_one_line(clone, setting, message):
     done = clone.dvc("exp", "run", "-S", setting, check=False)
-    clone.git("checkout", ".")
+    clone.git("checkout", "HEAD", "--", ".")
     ours = [line for line in done.stderr.splitlines() if line.startswith("resolve: ")]
     assert done.returncode == 255 or done.returncode == 1
     assert len(ours) == 1 and message in ours[0] and "Traceback" not in done.stderr
@@ -190,7 +190,7 @@ def test_a_bad_setting_stops_in_one_line(clone, setting, message):
 
 def test_cityscapes_without_archives_says_which_where_and_whither(clone):
     done = clone.dvc("exp", "run", "-S", "dataset=cityscapes", check=False)
-    clone.git("checkout", ".")
+    clone.git("checkout", "HEAD", "--", ".")
     clone.dvc("checkout", "--force")
     line = next(line for line in done.stderr.splitlines() if line.startswith("fetch: "))
     for part in (
@@ -213,7 +213,7 @@ def test_photographs_in_camvids_layout_through_the_data_store(clone, tmp_path):
     page = (clone.folder / "work/report/report.html").read_text()
     assert "photograph not included" in page and "data:image/jpeg" not in page
     assert "data:image/jpeg" in (clone.folder / "work/report-with-photographs.html").read_text()
-    clone.git("checkout", ".")
+    clone.git("checkout", "HEAD", "--", ".")
     clone.dvc("checkout")
 
 
