@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from segcore.data import minicity, minicity_scene
+from segcore.data import minicity
 from segcore.data.labels import IGNORE, TABLES
 from segcore.data.minicity import MinicityRecipe, render, write_archives
+from segcore.data.minicity import scene as scene_of
 from segcore.data.minicity.actors import Pose
 from segcore.data.minicity.plan import Scene
 from segcore.errors import DataError
@@ -123,10 +124,10 @@ def test_rare_classes_stay_rare_and_void_occurs(scenes: dict[str, tuple[np.ndarr
     assert 0.005 < (labels == IGNORE).mean() < 0.2
 
 
-@pytest.mark.parametrize("hero", sorted(minicity_scene.HEROES))
+@pytest.mark.parametrize("hero", sorted(scene_of.HEROES))
 def test_the_promised_actor_is_seen(hero: str) -> None:
-    identity, share = minicity_scene.HEROES[hero]
-    _, label = minicity_scene.compose(np.random.default_rng(11), 64, 128, hero)
+    identity, share = scene_of.HEROES[hero]
+    _, label = scene_of.compose(np.random.default_rng(11), 64, 128, hero)
     assert (label == identity).mean() > 0.7 * share
 
 
@@ -191,7 +192,7 @@ def test_a_failure_keeps_the_archives_that_stood_there(tmp_path: Path, monkeypat
 
 
 def test_what_stands_beside_a_long_vehicle_is_drawn_on_its_side_of_it() -> None:
-    scene: Scene = minicity_scene._lay_out(np.random.default_rng(0), 64, 128, "person")
+    scene: Scene = scene_of._lay_out(np.random.default_rng(0), 64, 128, "person")
     order: list[str] = []
     scene.items = []
     for name, x, z, half in (("tram", -4.0, 30.0, 13.0), ("outside", -8.0, 18.0, 0.0), ("inside", -1.0, 40.0, 0.0)):
@@ -201,7 +202,7 @@ def test_what_stands_beside_a_long_vehicle_is_drawn_on_its_side_of_it() -> None:
 
 
 def test_standing_actors_do_not_run_into_each_other() -> None:
-    scene = minicity_scene._lay_out(np.random.default_rng(0), 64, 128, "person")
+    scene = scene_of._lay_out(np.random.default_rng(0), 64, 128, "person")
     scene.taken = [(0.0, 10.0, 0.9, 2.3)]
     assert not scene.free(Pose(0.5, 11.0, 0.0), 1.0, 1.0)
     assert scene.free(Pose(4.0, 11.0, 0.0), 1.0, 1.0)
