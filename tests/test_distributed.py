@@ -48,7 +48,7 @@ def test_two_processes_give_the_losses_of_one(loss, samples, tmp_path):
         a, b = one[name].double(), two[name].double()
         # What started at zero shows the gradients themselves; a wrong share would make it half or double. Biases that a
         # later norm cancels hold nothing but rounding.
-        allowed = 0.2 if a.abs().max() < 1e-3 else 1e-3
+        allowed = 0.2 if a.abs().max() < 1e-3 else 1e-2
         assert (a - b).abs().max() <= allowed * a.abs().max() + 1e-6, name
 
 
