@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -219,3 +221,39 @@ def test_photographs_in_camvids_layout_through_the_data_store(clone, tmp_path):
 
 def test_lock_file_holds_no_path_of_this_machine(clone):
     assert str(clone.folder) not in (clone.folder / "dvc.lock").read_text()
+
+
+def _wait_for(condition, seconds: float = 120.0):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.slow
+def test_dvc_killed_while_training_refuses_a_second_start_and_then_goes_on(clone):
+    clone.dvc("exp", "run", "-S", "seed=1")  # whatever ran before
+    states = clone.folder / "work/resume/train"
+    before = set(states.glob("*"))
+    changes = ["-S", "seed=9", "-S", "override.iterations=150"]
+    command = [sys.executable, "-m", "dvc", "exp", "run", *changes]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (clone.folder.parent / "killed.log").open("w") as log:
+        first = subprocess.Popen(
+            command, cwd=clone.folder, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "PATH": path}
+        )
+    state = _wait_for(lambda: [p for p in states.glob("*/resume.pt") if p.parent not in before])[0]
+    first.kill()
+    first.wait()
+    # The training goes on as an orphan; a second start must not touch its state.
+    second = clone.dvc("repro", check=False)
+    assert second.returncode and "this very training is already running" in second.stderr, second.stderr
+    os.killpg(first.pid, signal.SIGKILL)
+    assert list(state.parent.glob("resume*.pt")), "a kill between two saves leaves the one before"
+    assert not (clone.folder / "work/train/model.pt").exists(), "killed before its end"
+    clone.dvc("repro")
+    facts = json.loads((clone.folder / "work/train/run.json").read_text())
+    assert 0 < facts["resumed_from"] < facts["iterations"] == 150
+    clone.git("checkout", "HEAD", "--", ".")
+    clone.dvc("checkout", "--force")

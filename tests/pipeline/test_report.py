@@ -141,7 +141,9 @@ def test_provenance_names_digests_and_commands(project: Path) -> None:
     assert found["digests"]["checkpoint"] == sha256(Path("work/train/model.pt"))
     assert found["digests"]["data"] == sha256(Path("work/fetch/files.csv"))
     assert found["digests"]["code"] == {"train": "c0de", "evaluate": "e1"}
-    command = "dvc exp run -n bisenetv2-tiny-s3-lr-0.01 -S model=bisenetv2 -S dataset=tiny -S seed=3 -S override.lr=0.01"
+    command = (
+        "dvc exp run -n bisenetv2-tiny-s3-lr-0.01 -S model=bisenetv2 -S dataset=tiny -S seed=3 -S override.lr=0.01"
+    )
     assert found["commands"]["experiment"] == command
 
 
