@@ -1,0 +1,128 @@
+"""A clone of the project that finishes in seconds, driven by DVC's own commands; shared by the tests of the chain."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.settings import read_yaml, write_yaml
+
+PROJECT = Path(__file__).parents[2]
+SMALL = {
+    "data": {"generate": {"train": 4, "val": 2, "height": 64, "width": 128}},
+    "evaluate": {"crop": [64, 64], "scales": [0.5, 1.0]},
+    "benchmark": {"sizes": [[64, 128]], "seconds": 0.05, "warmup": 0.05, "backends": ["torch", "tensorrt"]},
+}
+TRAIN = {"iterations": 2, "warmup": 1, "batch_size": 2, "crop": [32, 64], "checkpoint_every": 1, "log_every": 1}
+
+
+class Clone:
+    """A clone with tiny recipes, and what a user types in it. `home` holds git's settings and the default remote."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder, self.home = folder, home
+
+    @classmethod
+    def of_the_working_tree(cls, folder: Path, home: Path) -> Clone:
+        """Copies what git knows of this project, results excepted, shrinks its recipes, and commits."""
+        made = cls(folder, home)
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        for name in listed:
+            if not name.startswith(("tests/", "docs/", "dvc.lock", "recipe.yaml", "metrics/")):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(PROJECT / name, folder / name)
+        made._shrink()
+        for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
+            made.git(*command)
+        return made
+
+    def _shrink(self) -> None:
+        path = self.folder / "pipeline/datasets/minicity.yaml"
+        content = read_yaml(path)
+        for name, values in SMALL.items():
+            content[name] = {**content.get(name, {}), **values}
+        write_yaml(path, "", content)
+        for path in (self.folder / "pipeline/recipes").glob("*.yaml"):
+            if path.stem != "defaults":
+                content = read_yaml(path)
+                for part in (content.get("datasets") or {}).values():
+                    part["train"] = {**part.get("train", {}), **TRAIN}
+                write_yaml(path, "", content)
+
+    def git(self, *command: str) -> str:
+        """Runs git; returns what it prints."""
+        return self._run(["git", *command]).stdout
+
+    def dvc(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        """Runs DVC to its end; `check`: it must succeed."""
+        return self._run([sys.executable, "-m", "dvc", *command], check, **environment)
+
+    def start_dvc(self, *command: str, log: Path) -> subprocess.Popen:
+        """Starts DVC in a process group of its own."""
+        with log.open("w") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dvc", *command],
+                cwd=self.folder,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                env=self._environment(),
+            )
+
+    def back(self) -> None:
+        """To the committed run, as README says."""
+        self.git("checkout", "HEAD", "--", ".")
+        self.dvc("checkout", "--force")
+
+    def _environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        outer = {k: v for k, v in os.environ.items() if k not in ("SEGCORE_DATA", "DVC_ROOT", "PYTHONPATH")}
+        return {**outer, "PATH": path, "HOME": str(self.home)}
+
+    def _run(self, command: list[str], check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            text=True,
+            capture_output=True,
+            timeout=500,
+            env={**self._environment(), **environment},
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def metrics(self) -> dict:
+        """The scores of the run in the workspace."""
+        return json.loads((self.folder / "metrics/evaluate.json").read_text())
+
+
+def stages_run(done: subprocess.CompletedProcess) -> list[str]:
+    """The stages that a command of DVC computed; those from the cache are not among them."""
+    return [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Clone:
+    """A clone whose first run is done and committed; a test leaves it as it found it."""
+    place = tmp_path_factory.mktemp("user")
+    (place / "home").mkdir()
+    (place / "home/.gitconfig").write_text("[user]\n\tname = a\n\temail = a@example.org\n")
+    made = Clone.of_the_working_tree(place / "segcore", place / "home")
+    chain = ["resolve", "fetch", "annotations", "weights", "train", "evaluate", "benchmark", "report"]
+    assert stages_run(made.dvc("repro")) == chain
+    made.git("add", "-A")
+    made.git("commit", "-qm", "first run")
+    return made
