@@ -69,15 +69,19 @@ def exclusive(path: Path, message: str) -> Iterator[None]:
     """Holds a lock that ends with the process, however it ends.
 
     Raises:
-        SegcoreError: with `message`, when another process holds it.
+        SegcoreError: with `message` and the number of the process that holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
+    with open(path, "a+", encoding="utf-8") as file:
         try:
             # lockf and not flock: a lock of this process alone, which forked loaders do not keep after its death.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise SegcoreError(message) from None
+            file.seek(0)
+            raise SegcoreError(f"{message} (process {file.read() or 'unknown'})") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield
 
 

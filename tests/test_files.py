@@ -46,7 +46,8 @@ def test_a_lock_excludes_others_and_ends_with_its_process_not_with_its_children(
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE, cwd=PROJECT)
     try:
         assert holder.stdout.readline() == b"holding\n"
-        with pytest.raises(SegcoreError, match="taken already"), exclusive(lock, "taken already"):
+        expected = rf"taken already \(process {holder.pid}\)"
+        with pytest.raises(SegcoreError, match=expected), exclusive(lock, "taken already"):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait(10)

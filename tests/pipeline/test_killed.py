@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 
@@ -54,14 +55,19 @@ def test_dvc_killed_while_training_refuses_a_second_start_and_then_goes_on(clone
     clone.back()
 
 
-def test_a_training_killed_in_the_queue_goes_on_where_it_stopped(clone):
+def test_a_training_killed_in_the_queue_goes_on_where_it_stopped(clone, tmp_path):
     clone.dvc("exp", "run", "--queue", "-n", "queued", "-S", "seed=8", *LONG)
-    _, state = _first_new_state(clone, lambda: clone.dvc("queue", "start", "-j", "1"))
+    # Not awaited: the worker holds on to the output of the command that starts it.
+    _, state = _first_new_state(clone, lambda: clone.start_dvc("queue", "start", "-j", "1", log=tmp_path / "log"))
     clone.dvc("queue", "kill", "--force", "queued")
     _wait_for(lambda: "Running" not in clone.dvc("queue", "status").stdout)
-    clone.dvc("queue", "stop")
+    again = ["exp", "run", "-S", "seed=8", *LONG]
+    # Killed with force, DVC leaves the training an orphan here too; the message names it.
+    refused = clone.dvc(*again, check=False)
+    assert refused.returncode and "this very training is already running" in refused.stderr, refused.stderr
+    os.kill(int(re.search(r"\(process (\d+)\)", refused.stderr)[1]), signal.SIGKILL)
     assert list(state.glob("resume*.pt")), "the queue's own folder is gone, the state is not in it"
-    done = clone.dvc("exp", "run", "-S", "seed=8", *LONG)
-    assert "train" in stages_run(done)
+    assert "train" in stages_run(clone.dvc(*again))
     _resumed(clone)
+    clone.dvc("queue", "stop")
     clone.back()
