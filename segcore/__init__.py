@@ -18,8 +18,8 @@ _HOMES = {
     "SegcoreError": "segcore.errors",
     "model_names": "segcore.models",
     "build_model": "segcore.models",
-    "load_weights": "segcore.models.checkpoints",
-    "LoadReport": "segcore.models.checkpoints",
+    "load_weights": "segcore.models.checkpoints.released",
+    "LoadReport": "segcore.models.checkpoints.state",
     "load_model": "segcore.predict",
     "Predictor": "segcore.predict",
 }

@@ -43,7 +43,7 @@ class ModelFile:
 
     def network(self, device: str | torch.device = "cpu") -> nn.Module:
         """The network for inference: eval mode, no auxiliary heads, channels_last."""
-        from segcore.models.checkpoints import load_state
+        from segcore.models.checkpoints.state import load_state
 
         net = build_model(self.model, self.num_classes)
         load_state(net, self.state_dict, self.model)

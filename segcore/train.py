@@ -27,7 +27,7 @@ from segcore.errors import DataError, RecipeError
 from segcore.files import write_csv
 from segcore.losses import Losses, network_loss
 from segcore.models import build_model
-from segcore.models.checkpoints import load_backbone
+from segcore.models.checkpoints.backbones import load_backbone
 from segcore.models.layers import Outputs
 from segcore.optim import cosine, freeze_backbone_norms, make_optimizer, parameter_groups, poly, set_learning_rate
 from segcore.progress import Progress

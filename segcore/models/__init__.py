@@ -45,7 +45,8 @@ def build_model(name: str, num_classes: int = 19, *, auxiliary: bool = False) ->
     Returns:
         A module with `model(images, size=None)`: float32 N×3×H×W of normalised RGB, any H and W, to logits
         N×num_classes×`size` (default: the input's size), and `model.decode(images)`: the logits at the net's own
-        stride. Built with `auxiliary=True` and in train mode, `model(images)` returns `layers.Outputs`.
+        stride. Built with `auxiliary=True` and in train mode, `model(images)` returns `layers.Outputs`. `model.arch` is
+        `name`.
 
     Raises:
         RecipeError: unknown name, or fewer than one class.
@@ -53,4 +54,6 @@ def build_model(name: str, num_classes: int = 19, *, auxiliary: bool = False) ->
     if num_classes < 1:
         raise RecipeError(f"num_classes must be at least 1, got {num_classes}")
     module = importlib.import_module(f"segcore.models.{family(name)}")
-    return module.build(name, num_classes, auxiliary)
+    net = module.build(name, num_classes, auxiliary)
+    net.arch = name
+    return net

@@ -7,7 +7,7 @@ from torch import nn
 
 from segcore import build_model, load_weights, model_names
 from segcore.errors import CheckpointError, RecipeError, SegcoreError
-from segcore.models.checkpoints import load_backbone
+from segcore.models.checkpoints.backbones import load_backbone
 from segcore.models.layers import Outputs
 from segcore.optim import parameter_groups
 
