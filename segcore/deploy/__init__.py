@@ -7,7 +7,7 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from segcore.deploy.backends import BACKENDS, PRECISIONS, Case, Runner, open_tor
 from segcore.deploy.export import DeployGraph
 from segcore.deploy.timing import LoadMeter, Timing, describe_device, machine_lock, time_runs
 from segcore.errors import RecipeError, did_you_mean
+from segcore.models.fuse import fuse
 from segcore.progress import Progress
 
 # Equal class maps but for rounding; bf16 has 8 bits, so that more pixels on class borders turn over.
@@ -66,8 +67,9 @@ def benchmark(
 ) -> dict[str, Any]:
     """Times `net` with argmax, from normalised images in memory to their class map.
 
-    A backend is timed only after its class map of the photographs agreed with PyTorch's in float32. Waits for other
-    benchmarks on the machine; all backends get PyTorch's number of threads.
+    What is timed is the network's inference form (`segcore.models.fuse`), and only after its class map of the photographs
+    agreed with that of `net` itself in PyTorch and float32. Waits for other benchmarks on the machine; all backends
+    get PyTorch's number of threads.
 
     Args:
         net: images -> logits at the images' size, in eval mode, on `device`.
@@ -83,7 +85,7 @@ def benchmark(
     Raises:
         BenchmarkError: another benchmark does not end.
     """
-    threads, graph = torch.get_num_threads(), DeployGraph(net).eval()
+    threads, scored, timed = torch.get_num_threads(), DeployGraph(net).eval(), DeployGraph(fuse(net)).eval()
     plan = list(itertools.product(recipe.sizes, recipe.batches))
     rows: list[dict[str, Any]] = []
     with machine_lock(), tempfile.TemporaryDirectory() as folder:
@@ -91,9 +93,9 @@ def benchmark(
         loaded = _others_are_busy()
         with Progress("benchmark", len(plan) * len(recipe.precisions) * len(recipe.backends)) as progress:
             for size, batch in plan:
-                case = Case(graph, size, batch, torch.device(device), threads, Path(folder))
+                case = Case(timed, size, batch, torch.device(device), threads, Path(folder))
                 images = _batches(photographs, size, batch, mean, std)
-                reference = _class_maps(open_torch(case, "fp32"), images)
+                reference = _class_maps(open_torch(replace(case, graph=scored), "fp32"), images)
                 for precision, backend in itertools.product(recipe.precisions, recipe.backends):
                     meter = LoadMeter()
                     rows.append(_row(case, backend, precision, images, reference, recipe))
