@@ -67,9 +67,9 @@ def benchmark(
 ) -> dict[str, Any]:
     """Times `net` with argmax, from normalised images in memory to their class map.
 
-    What is timed is the network's inference form (`segcore.models.fuse`), and only after its class map of the photographs
-    agreed with that of `net` itself in PyTorch and float32. Waits for other benchmarks on the machine; all backends
-    get PyTorch's number of threads.
+    What is timed is the network's inference form (`segcore.models.fuse`), and only after its class map of the
+    photographs agreed with that of `net` itself in PyTorch and float32. Waits for other benchmarks on the machine; all
+    backends get PyTorch's number of threads.
 
     Args:
         net: images -> logits at the images' size, in eval mode, on `device`.
