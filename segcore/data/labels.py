@@ -152,62 +152,13 @@ def _from_row(row: dict[str, str]) -> Label:
     return Label(int(row["id"]), int(row["train_id"]), row["name"], color, row.get("category") or "")
 
 
-# The data set's own table (cityscapesScripts, labels.py). The license plate, id -1 there, never occurs in the
-# 8-bit label PNGs and is left out: a -1 in a uint8 table is an error with NumPy 2.
-_CITYSCAPES = (
-    (0, IGNORE, "unlabeled", (0, 0, 0), "void"),
-    (1, IGNORE, "ego vehicle", (0, 0, 0), "void"),
-    (2, IGNORE, "rectification border", (0, 0, 0), "void"),
-    (3, IGNORE, "out of roi", (0, 0, 0), "void"),
-    (4, IGNORE, "static", (0, 0, 0), "void"),
-    (5, IGNORE, "dynamic", (111, 74, 0), "void"),
-    (6, IGNORE, "ground", (81, 0, 81), "void"),
-    (7, 0, "road", (128, 64, 128), "flat"),
-    (8, 1, "sidewalk", (244, 35, 232), "flat"),
-    (9, IGNORE, "parking", (250, 170, 160), "flat"),
-    (10, IGNORE, "rail track", (230, 150, 140), "flat"),
-    (11, 2, "building", (70, 70, 70), "construction"),
-    (12, 3, "wall", (102, 102, 156), "construction"),
-    (13, 4, "fence", (190, 153, 153), "construction"),
-    (14, IGNORE, "guard rail", (180, 165, 180), "construction"),
-    (15, IGNORE, "bridge", (150, 100, 100), "construction"),
-    (16, IGNORE, "tunnel", (150, 120, 90), "construction"),
-    (17, 5, "pole", (153, 153, 153), "object"),
-    (18, IGNORE, "polegroup", (153, 153, 153), "object"),
-    (19, 6, "traffic light", (250, 170, 30), "object"),
-    (20, 7, "traffic sign", (220, 220, 0), "object"),
-    (21, 8, "vegetation", (107, 142, 35), "nature"),
-    (22, 9, "terrain", (152, 251, 152), "nature"),
-    (23, 10, "sky", (70, 130, 180), "sky"),
-    (24, 11, "person", (220, 20, 60), "human"),
-    (25, 12, "rider", (255, 0, 0), "human"),
-    (26, 13, "car", (0, 0, 142), "vehicle"),
-    (27, 14, "truck", (0, 0, 70), "vehicle"),
-    (28, 15, "bus", (0, 60, 100), "vehicle"),
-    (29, IGNORE, "caravan", (0, 0, 90), "vehicle"),
-    (30, IGNORE, "trailer", (0, 0, 110), "vehicle"),
-    (31, 16, "train", (0, 80, 100), "vehicle"),
-    (32, 17, "motorcycle", (0, 0, 230), "vehicle"),
-    (33, 18, "bicycle", (119, 11, 32), "vehicle"),
-)
-
-# The eleven classes of SegNet's distribution of CamVid, colours of the original data base.
-_CAMVID = (
-    (0, 0, "sky", (128, 128, 128), "sky"),
-    (1, 1, "building", (128, 0, 0), "construction"),
-    (2, 2, "pole", (192, 192, 128), "object"),
-    (3, 3, "road", (128, 64, 128), "flat"),
-    (4, 4, "sidewalk", (0, 0, 192), "flat"),
-    (5, 5, "tree", (128, 128, 0), "nature"),
-    (6, 6, "sign", (192, 128, 128), "object"),
-    (7, 7, "fence", (64, 64, 128), "construction"),
-    (8, 8, "car", (64, 0, 128), "vehicle"),
-    (9, 9, "pedestrian", (64, 64, 0), "human"),
-    (10, 10, "bicyclist", (0, 128, 192), "human"),
-    (11, IGNORE, "unlabelled", (0, 0, 0), "void"),
-)
-
+# Tables of known data sets, one file each under tables/:
+# - cityscapes: the data set's own (cityscapesScripts, labels.py). The license plate, id -1 there, never occurs in the
+#   8-bit label PNGs and is left out: a -1 in a uint8 table is an error with NumPy 2.
+# - camvid: the eleven classes of SegNet's distribution, colours of the original data base.
+# - ade20k: the 150 classes of the scene-parsing benchmark, named by their first synonym; 0 is unlabelled.
+# - cocostuff: 171 classes of COCO-Stuff's 118k version; the eleven ids that never occur are left out. Its colours are
+#   Pascal VOC's scheme, for it has none of its own.
 TABLES: dict[str, LabelTable] = {
-    name: LabelTable(name, tuple(Label(*row) for row in rows))
-    for name, rows in {"cityscapes": _CITYSCAPES, "camvid": _CAMVID}.items()
+    path.stem: LabelTable.read_csv(path) for path in sorted((Path(__file__).parent / "tables").glob("*.csv"))
 }

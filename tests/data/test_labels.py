@@ -88,3 +88,28 @@ def test_a_broken_label_file_is_one_line(text, tmp_path):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(DataError, match="labels.csv"):
         LabelTable.read_csv(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "raw"),
+    [
+        ("ade20k", 150, {1: 0, 150: 149, 0: 255}),
+        (
+            "cocostuff",
+            171,
+            {
+                0: 0,
+                10: 10,
+                12: 11,
+                181: 170,
+                255: 255,
+            },
+        ),
+    ],
+)
+def test_tables_of_the_reference_data_sets(name, classes, raw):
+    """As specified for CoinCheung/BiSeNet: ADE20K counts from 1, COCO-Stuff leaves eleven of its 182 ids out."""
+    table = TABLES[name]
+    assert table.num_classes == classes == len(set(table.names))
+    ids = np.array([list(raw)], np.uint8)
+    assert table.to_train_ids(ids, "x")[0].tolist() == list(raw.values())

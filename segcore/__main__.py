@@ -1,0 +1,45 @@
+"""The command line: `python -m segcore COMMAND`, also installed as `segcore`.
+
+Exit codes: 0 done, 1 the input or the environment is at fault (one line says which, and the remedy), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from segcore.errors import SegcoreError
+
+# Command -> what it does; each is a file under commands/ with `add_arguments(parser)` and `run(arguments)`.
+COMMANDS = {
+    "models": "table of all networks: size, cost, published numbers",
+    "convert": "a released checkpoint -> ours, with everything needed to use it",
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    parser = argparse.ArgumentParser("segcore", description="Real-time semantic segmentation.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, purpose in COMMANDS.items():
+        commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+    given = sys.argv[1:] if words is None else list(words)
+    if given and given[0] in COMMANDS:  # only the command in use is imported
+        module = importlib.import_module(f"segcore.commands.{given[0]}")
+        module.add_arguments(commands.choices[given[0]])
+    arguments = parser.parse_args(given)
+    try:
+        module.run(arguments)
+    except SegcoreError as error:
+        print(f"segcore {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
