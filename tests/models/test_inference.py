@@ -1,0 +1,79 @@
+"""What users do to a network before they run it, on every network: the logits stay."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segcore import build_model, model_names
+from segcore.deploy.export import DeployGraph, export_onnx
+
+NAMES = model_names()
+CLASSES = 5
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def net(request) -> nn.Module:
+    torch.manual_seed(0)
+    net = build_model(request.param, CLASSES)
+    # Two batches in train mode, so that running statistics are those of real signals.
+    net.train()
+    with torch.no_grad():
+        for _ in range(2):
+            net(torch.randn(4, 3, *SIZE))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def _deviation(net: nn.Module, images: Tensor, ours: Tensor) -> float:
+    """Largest difference to the plain network's logits, as a share of their spread."""
+    expected = net(images)
+    return float((ours.float() - expected).abs().max() / expected.std())
+
+
+def test_channels_last(net, images):
+    last = copy.deepcopy(net).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        ours = last(images.to(memory_format=torch.channels_last))
+    assert _deviation(net, images, ours) <= 1e-4
+
+
+def test_bf16(net, images):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        ours = net(images)
+        classes = ours.argmax(1)
+    assert _deviation(net, images, ours) <= 0.2  # 8 bits through dozens of layers
+    with torch.no_grad():
+        assert (classes == net(images).argmax(1)).float().mean() >= 0.95
+
+
+def _compiled(net: nn.Module, images: Tensor, backend: str) -> Tensor:
+    torch._dynamo.reset()
+    with torch.no_grad():
+        return torch.compile(net, backend=backend, fullgraph=True)(images)
+
+
+def test_capture_in_one_graph_for_compilation(net, images):
+    assert _deviation(net, images, _compiled(net, images, "aot_eager")) <= 1e-4
+
+
+@pytest.mark.slow
+def test_compile(net, images):
+    assert _deviation(net, images, _compiled(net, images, "inductor")) <= 1e-3
+
+
+def test_onnx(net, images, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = tmp_path / "net.onnx"
+    export_onnx(DeployGraph(net, "logits").eval(), path, SIZE)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (ours,) = session.run(None, {"images": images.numpy()})
+    assert ours.dtype == np.float32 and _deviation(net, images, torch.from_numpy(ours)) <= 1e-3
