@@ -35,7 +35,10 @@ class BenchmarkError(SegcoreError):
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, and all of them."""
+    """The end of a sentence about an unknown name: the nearest known one, and all of them if they fit a line."""
     known = list(known)
-    nearest = difflib.get_close_matches(str(name), known, 1, 0)
-    return f"did you mean {nearest[0]!r}? Known: {', '.join(known)}" if nearest else "none is known"
+    nearest = difflib.get_close_matches(str(name), known, 5, 0)
+    if not nearest:
+        return "none is known"
+    listed = f"Known: {', '.join(known)}" if len(known) <= 24 else f"Near it: {', '.join(nearest)}; {len(known)} known"
+    return f"did you mean {nearest[0]!r}? {listed}"

@@ -1,4 +1,4 @@
-"""The networks, by name. Each family is one file; `layers.py` holds what several of them share."""
+"""The networks, by name. Each family is one file or package; `layers.py` holds what several of them share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from segcore.errors import RecipeError, did_you_mean
+from segcore.models.pairs import PAIRS, refusal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,6 +16,7 @@ FAMILIES: dict[str, str] = {
     "bisenetv2": "bisenetv2",
     "stdc1": "stdc",
     "stdc2": "stdc",
+    **dict.fromkeys(PAIRS, "scene"),
 }
 
 
@@ -24,11 +26,13 @@ def model_names() -> list[str]:
 
 
 def family(name: str) -> str:
-    """Module name of the file that defines network `name`.
+    """Name of the module that defines network `name`.
 
     Raises:
-        RecipeError: no such network; names the nearest one.
+        RecipeError: no such network; says why, or names the nearest one.
     """
+    if reason := refusal(name):
+        raise RecipeError(f"there is no network {name!r}: {reason}")
     if name not in FAMILIES:
         raise RecipeError(f"unknown network {name!r}; {did_you_mean(name, model_names())}")
     return FAMILIES[name]

@@ -9,7 +9,7 @@ from torch import nn
 
 from segcore.checkpoint import load
 from segcore.errors import CheckpointError
-from segcore.models.checkpoints import stdc
+from segcore.models.checkpoints import scene, stdc
 from segcore.models.checkpoints.state import LoadReport, load_state, unwrap
 
 
@@ -17,7 +17,8 @@ def load_backbone(model: nn.Module, path: str | Path) -> LoadReport:
     """Fills the modules that `model.backbone` names from a nested file {module: its state dict}, each strictly.
 
     That is the form of CoinCheung's `backbone_v2.pth`; modules the model does not have as backbone (classifier
-    left-overs) are left out and reported. The ImageNet files of STDC-Seg are brought into this form.
+    left-overs) are left out and reported. The ImageNet files of STDC-Seg and of scene parsing's encoders are brought
+    into this form.
 
     Raises:
         CheckpointError: the file lacks a module or does not fit.
@@ -26,6 +27,8 @@ def load_backbone(model: nn.Module, path: str | Path) -> LoadReport:
     if isinstance(content, Mapping) and stdc.KEY in content.get("state_dict", content):
         state, unused = stdc.translate(unwrap(content, path), prefix="")
         content = {stdc.BACKBONE.rstrip("."): state, **dict.fromkeys(unused)}
+    elif isinstance(content, Mapping) and "encoder" in model.backbone and "encoder" not in content:
+        content = scene.nest(unwrap(content, path))
     children = {name: content[name] for name in model.backbone if isinstance(content, dict) and name in content}
     if set(children) != set(model.backbone):
         missing = sorted(set(model.backbone) - set(children))

@@ -55,14 +55,15 @@ def unwrap(content: Any, where: str | Path) -> dict[str, Tensor]:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> LoadReport:
-    """Fills `model` from a state dict in its own names.
+    """Fills `model` from a state dict in its own names; entries of heads that it was built without are left out.
 
     Raises:
         CheckpointError: names the first missing, surplus or misshapen keys.
     """
     own = model.state_dict()
-    heads = set(getattr(model, "heads", ())) - {name.split(".")[0] for name in own}
-    dropped = tuple(name for name in state if name.split(".")[0] in heads)
+    heads = tuple(f"{head}." for head in getattr(model, "heads", ()))
+    absent = tuple(head for head in heads if not any(name.startswith(head) for name in own))
+    dropped = tuple(name for name in state if name.startswith(absent))
     state = {name: value for name, value in state.items() if name not in dropped}
     faults = [f"missing {name}" for name in own if name not in state]
     faults += [f"surplus {name}" for name in state if name not in own]
