@@ -36,8 +36,8 @@ def project(tmp_path):
     return tmp_path
 
 
-def digest(project, stage="train"):
-    return code_digest([f"pipeline.{stage}", "segcore.models.bisenetv2"], project)
+def digest(project, stage="train", network="bisenetv2"):
+    return code_digest([f"pipeline.{stage}", f"segcore.models.{network}"], project)
 
 
 def edit(project, name, old, new):
@@ -81,3 +81,10 @@ def test_training_does_not_depend_on_evaluation_deployment_or_report(project):
         (project / name).write_text((project / name).read_text() + "\nEDITED = True\n")
     assert digest(project) == before
     assert digest(project, "evaluate") != digest(PROJECT, "evaluate")
+
+
+def test_a_network_that_is_a_package_is_followed_into_its_files_by_its_own_training_alone(project):
+    before = {network: digest(project, network=network) for network in ("bisenetv2", "scene")}
+    edit(project, "segcore/models/scene/decoders.py", "POOL_WIDTH = 512", "POOL_WIDTH = 256")
+    assert digest(project) == before["bisenetv2"]
+    assert digest(project, network="scene") != before["scene"]
