@@ -1,9 +1,9 @@
-"""Results that are kept in the project, and the table of them in README.md.
+"""Results that are kept in the project, and the tables of README.md: of these results, and of the networks.
 
-    python -m pipeline.table          # README's table, from docs/results/ alone
+    python -m pipeline.table          # README's tables, from docs/results/ and the networks alone
     python -m pipeline.table --keep   # first keeps the run of the workspace as docs/results/<model>-<dataset>-s<seed>/
 
-No number in the table is typed: a test fails when README and docs/results/ disagree.
+No number in the tables is typed: a test fails when README disagrees with what this would write.
 """
 
 from __future__ import annotations
@@ -17,26 +17,32 @@ from typing import Any
 
 from pipeline.reporting.metrics import experiment_name
 from pipeline.settings import METRICS, REPORT, stage
+from segcore.commands import models
 from segcore.errors import RecipeError
 from segcore.files import atomic_write
+from segcore.models.catalogue import CARDS
 
 RESULTS = Path("docs/results")
 README = Path("README.md")
-START, END = "<!-- results: written by `python -m pipeline.table` -->", "<!-- end of results -->"
+# Name of a table -> the lines it stands between.
+MARKS = {
+    name: (f"<!-- {name}: written by `python -m pipeline.table` -->", f"<!-- end of {name} -->")
+    for name in ("results", "networks")
+}
 KEPT = ("evaluate.json", "benchmark.json", "train.json", "provenance.json", "iou.csv")
 MODES = ("ss", "ssc", "msf", "mscf", "seg50", "seg75")
 
 
 @stage
 def main() -> None:
-    """Rewrites README's table."""
+    """Rewrites README's tables."""
     if sys.argv[1:] == ["--keep"]:
         print(f"kept in {keep()}")
     elif sys.argv[1:]:
         raise RecipeError(f"table: unknown argument {sys.argv[1]!r}; there is only --keep")
     text = README.read_text(encoding="utf-8")
     with atomic_write(README) as temporary:
-        temporary.write_text(with_table(text, table(RESULTS)), encoding="utf-8")
+        temporary.write_text(with_tables(text), encoding="utf-8")
 
 
 def keep() -> Path:
@@ -64,16 +70,23 @@ def table(results: Path) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def with_table(text: str, content: str) -> str:
-    """`text` with the part between the markers replaced.
+def with_tables(text: str) -> str:
+    """README's text with both tables as they should be."""
+    networks = models.markdown([models.row(name) for name in CARDS])
+    return with_table(with_table(text, "results", table(RESULTS)), "networks", networks)
+
+
+def with_table(text: str, name: str, content: str) -> str:
+    """`text` with the table called `name` replaced by `content`.
 
     Raises:
-        RecipeError: the markers are gone.
+        RecipeError: its marks are gone.
     """
-    if START not in text or END not in text:
-        raise RecipeError(f"{README}: the markers {START!r} and {END!r} are gone; put them back")
-    before, _, rest = text.partition(START)
-    return f"{before}{START}\n{content}\n{END}{rest.partition(END)[2]}"
+    start, end = MARKS[name]
+    if start not in text or end not in text:
+        raise RecipeError(f"{README}: the marks {start!r} and {end!r} are gone; put them back")
+    before, _, rest = text.partition(start)
+    return f"{before}{start}\n{content}\n{end}{rest.partition(end)[2]}"
 
 
 def _read(folder: Path) -> dict[str, Any]:

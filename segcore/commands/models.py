@@ -13,8 +13,6 @@ from rich.table import Table
 from segcore.models import model_names
 from segcore.models.catalogue import CARDS, card, cost
 
-MARKS = ("<!-- models: written by `segcore models --markdown` -->", "<!-- end of models -->")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
@@ -31,7 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         RecipeError: an unknown name.
     """
-    names = arguments.names or [name for name in model_names() if arguments.all or name in CARDS]
+    others = [name for name in model_names() if name not in CARDS] if arguments.all else []
+    names = arguments.names or [*CARDS, *others]
     found = [row(name) for name in names]
     if arguments.json:
         print(json.dumps(found, indent=2))

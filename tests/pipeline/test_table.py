@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 
 from pipeline import report
-from pipeline.table import END, START, keep, table, with_table
+from pipeline.table import MARKS, keep, table, with_table, with_tables
 from segcore.errors import RecipeError
 from tests.pipeline.invented_run import make_run
 
 PROJECT = Path(__file__).parents[2]
 
 
-def test_readme_is_what_the_command_writes():
+def test_readme_is_what_the_command_writes(monkeypatch):
+    monkeypatch.chdir(PROJECT)
     text = (PROJECT / "README.md").read_text()
-    assert with_table(text, table(PROJECT / "docs/results")) == text, "run `python -m pipeline.table` and commit README"
+    assert with_tables(text) == text, "run `python -m pipeline.table` and commit README"
 
 
 def test_kept_results_hold_no_picture_and_become_a_row(tmp_path, monkeypatch):
@@ -31,7 +32,8 @@ def test_kept_results_hold_no_picture_and_become_a_row(tmp_path, monkeypatch):
     assert row.startswith("| [bisenetv2-tiny-s1]") and "from scratch, 300 × 8 images" in row and "openvino" in row
 
 
-def test_lost_markers_are_said():
-    assert with_table(f"a\n{START}\nold\n{END}\nb", "new") == f"a\n{START}\nnew\n{END}\nb"
-    with pytest.raises(RecipeError, match="markers"):
-        with_table("a", "new")
+def test_lost_marks_are_said():
+    start, end = MARKS["results"]
+    assert with_table(f"a\n{start}\nold\n{end}\nb", "results", "new") == f"a\n{start}\nnew\n{end}\nb"
+    with pytest.raises(RecipeError, match="marks"):
+        with_table("a", "results", "new")
