@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 # name -> module of this package that builds it; a module is imported when one of its networks is asked for.
 FAMILIES: dict[str, str] = {
+    "bisenetv1": "bisenetv1",
+    "bisenetv1_2020": "bisenetv1",
+    "bisenetv1_2021": "bisenetv1",
+    "bisenetv1_diss": "bisenetv1",
+    "bisenetv1_old": "bisenetv1",
+    "bisenetv1_old_bn": "bisenetv1",
     "bisenetv2": "bisenetv2",
+    "bisenetv2_2020": "bisenetv2",
+    "bisenetv2_old": "bisenetv2",
     "stdc1": "stdc",
     "stdc2": "stdc",
     **dict.fromkeys(PAIRS, "scene"),

@@ -1,9 +1,11 @@
-"""BiSeNetV2 (Yu et al., IJCV 2021, arXiv 2004.02147) as CoinCheung/BiSeNet trains it since July 2021.
+"""BiSeNetV2 (Yu et al., IJCV 2021, arXiv 2004.02147) as CoinCheung/BiSeNet trained it from 2020 on.
 
 A wide and shallow detail branch and a narrow and deep semantic branch meet in the bilateral guided aggregation.
 Module names are those of the released checkpoints. Differences from the paper, all as in the reference: a ReLU after
 the depthwise convolutions of the gather-and-expansion layers, a CBR at the end of the context embedding, nearest
 enlargement in the aggregation, auxiliary heads with a second stage of u² channels.
+
+Three generations of it have been published; they differ in how maps are enlarged and in the heads (`GENERATIONS`).
 """
 
 from __future__ import annotations
@@ -12,9 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcore.models.layers import ConvBNReLU, Outputs, enlarge, pad_to_multiple
+from segcore.models.layers import ConvBNReLU, Enlargement, Outputs, accepts_side, enlarge, pad_to_multiple, stretch
 
-STRIDE = 8
+GENERATIONS: dict[str, Enlargement] = {
+    # Since 2021-07-07.
+    "bisenetv2": "factor",
+    # 2020-09 to 2021-06, when TensorRT could not parse bilinear resizing.
+    "bisenetv2_2020": "shuffle",
+    # 2020-08: any side; heads of a single stage.
+    "bisenetv2_old": "corners",
+}
 HEAD_WIDTH = 1024
 AUXILIARY_WIDTH = 128
 
@@ -124,11 +133,13 @@ class SemanticBranch(nn.Module):
 class BilateralGuidedAggregation(nn.Module):
     """Each branch gates the other at its own scale (paper, figure 6): 1/8 and 1/32 -> N×128×H/8×W/8.
 
-    The average pooling counts its zero padding, which some runtimes do not by default.
+    The average pooling counts its zero padding, which some runtimes do not by default. Coarse maps are enlarged
+    (nearest) by a fixed 4, or with `corners` (bilinear) to the detail's size, which may be any.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, corners: bool = False) -> None:
         super().__init__()
+        self.corners = corners
         self.left1 = nn.Sequential(*_norm_conv(128, 128, 3, depthwise=True), nn.Conv2d(128, 128, 1, bias=False))
         self.left2 = nn.Sequential(*_norm_conv(128, 128, 3, 2), nn.AvgPool2d(3, 2, 1))
         self.right1 = nn.Sequential(*_norm_conv(128, 128, 3))
@@ -137,37 +148,71 @@ class BilateralGuidedAggregation(nn.Module):
 
     def forward(self, detail: Tensor, semantic: Tensor) -> Tensor:
         """detail N×128×H/8×W/8, semantic N×128×H/32×W/32."""
-        fine = self.left1(detail) * torch.sigmoid(F.interpolate(self.right1(semantic), scale_factor=4.0))
+        size = (detail.shape[-2], detail.shape[-1])
+        fine = self.left1(detail) * torch.sigmoid(self._enlarge(self.right1(semantic), size))
         coarse = self.left2(detail) * torch.sigmoid(self.right2(semantic))
-        return self.conv(fine + F.interpolate(coarse, scale_factor=4.0))
+        return self.conv(fine + self._enlarge(coarse, size))
+
+    def _enlarge(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+        return stretch(coarse, size) if self.corners else F.interpolate(coarse, scale_factor=4.0)
 
 
 class Head(nn.Module):
-    """CBR, dropout, then the classifier: N×C×h×w -> logits N×num_classes×h×w.
+    """CBR, dropout, then the classifier: N×C×h×w -> logits N×num_classes at the stride that `stride` says.
 
-    An auxiliary head (with `factor`, its stride u to the input) doubles its map and squeezes it to u² channels first.
+    Args:
+        inputs, width: channels before and after the CBR.
+        num_classes: number of output channels.
+        factor: stride u of the head's input.
+        enlargement: the generation.
+        auxiliary: whether the head is one of those that only training needs.
     """
 
-    def __init__(self, inputs: int, width: int, num_classes: int, factor: int | None = None) -> None:
+    def __init__(
+        self, inputs: int, width: int, num_classes: int, factor: int, enlargement: Enlargement, auxiliary: bool = True
+    ) -> None:
         super().__init__()
         self.conv = ConvBNReLU(inputs, width)
         self.drop = nn.Dropout(0.1)
-        stage: nn.Module = nn.Identity()
-        if factor:
-            stage = nn.Sequential(nn.Upsample(scale_factor=2), ConvBNReLU(width, factor**2))
-            width = factor**2
-        # The names conv_out.0.1 and conv_out.1 are those of the released files.
-        self.conv_out = nn.Sequential(stage, nn.Conv2d(width, num_classes, 1))
+        classifier = {"factor": _doubling, "shuffle": _shuffling, "corners": _single}[enlargement]
+        # What `enlarge` is to do with the logits.
+        self.stride: int | None
+        self.conv_out, self.stride = classifier(width, num_classes, factor, auxiliary)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         return self.conv_out(self.drop(self.conv(x)))
 
 
+# A head's classifier in each generation, and the stride of its logits. Names within are those of the released files.
+
+
+def _doubling(width: int, num_classes: int, factor: int, auxiliary: bool) -> tuple[nn.Module, int]:
+    """An auxiliary head doubles its map and squeezes it to u² channels first."""
+    if not auxiliary:
+        return nn.Sequential(nn.Identity(), nn.Conv2d(width, num_classes, 1)), factor
+    stage = nn.Sequential(nn.Upsample(scale_factor=2), ConvBNReLU(width, factor**2))
+    return nn.Sequential(stage, nn.Conv2d(factor**2, num_classes, 1)), factor // 2
+
+
+def _shuffling(width: int, num_classes: int, factor: int, auxiliary: bool) -> tuple[nn.Module, int]:
+    """Each class has u² channels, which the shuffle lays out as u×u pixels; an auxiliary head squeezes to u² first."""
+    rows, shuffle = num_classes * factor**2, nn.PixelShuffle(factor)
+    if not auxiliary:
+        return nn.Sequential(nn.Conv2d(width, rows, 1), shuffle), 1
+    return nn.Sequential(ConvBNReLU(width, factor**2), nn.Conv2d(factor**2, rows, 1), shuffle), 1
+
+
+def _single(width: int, num_classes: int, factor: int, auxiliary: bool) -> tuple[nn.Module, None]:
+    """One convolution in all heads."""
+    return nn.Conv2d(width, num_classes, 1), None
+
+
 class BiSeNetV2(nn.Module):
     """The network; see `segcore.models.build_model` for how it is called.
 
-    A side n runs unpadded where ⌈n/8⌉ is a multiple of 4, as the reference accepts it; others are padded to 32.
+    A side n runs unpadded where ⌈n/8⌉ is a multiple of 4, as the reference accepts it; others are padded to 32. Where
+    corners meet corners any side runs unpadded.
     """
 
     # Children whose parameters learn with the head's (tenfold) rate; the aggregation is not among them.
@@ -175,18 +220,18 @@ class BiSeNetV2(nn.Module):
     # Children that a pretrained backbone file fills.
     backbone = ("detail", "segment", "bga")
 
-    def __init__(self, num_classes: int = 19, auxiliary: bool = False) -> None:
+    def __init__(self, enlargement: Enlargement, num_classes: int = 19, auxiliary: bool = False) -> None:
         super().__init__()
+        self.enlargement, self.auxiliary = enlargement, auxiliary
         self.detail = DetailBranch()
         self.segment = SemanticBranch()
-        self.bga = BilateralGuidedAggregation()
-        self.head = Head(128, HEAD_WIDTH, num_classes)
-        self.auxiliary = auxiliary
+        self.bga = BilateralGuidedAggregation(enlargement == "corners")
+        self.head = Head(128, HEAD_WIDTH, num_classes, 8, enlargement, auxiliary=False)
         if auxiliary:
-            self.aux2 = Head(16, AUXILIARY_WIDTH, num_classes, 4)
-            self.aux3 = Head(32, AUXILIARY_WIDTH, num_classes, 8)
-            self.aux4 = Head(64, AUXILIARY_WIDTH, num_classes, 16)
-            self.aux5_4 = Head(128, AUXILIARY_WIDTH, num_classes, 32)
+            self.aux2 = Head(16, AUXILIARY_WIDTH, num_classes, 4, enlargement)
+            self.aux3 = Head(32, AUXILIARY_WIDTH, num_classes, 8, enlargement)
+            self.aux4 = Head(64, AUXILIARY_WIDTH, num_classes, 16, enlargement)
+            self.aux5_4 = Head(128, AUXILIARY_WIDTH, num_classes, 32, enlargement)
         self.initialise()
 
     def initialise(self) -> None:
@@ -207,10 +252,11 @@ class BiSeNetV2(nn.Module):
 
     def classifiers(self) -> list[nn.Conv2d]:
         """The last convolution of every head there is."""
-        return [getattr(self, name).conv_out[1] for name in self.heads if hasattr(self, name)]
+        heads = [getattr(self, name) for name in self.heads if hasattr(self, name)]
+        return [[layer for layer in head.modules() if isinstance(layer, nn.Conv2d)][-1] for head in heads]
 
     def decode(self, images: Tensor) -> Tensor:
-        """N×3×H×W -> logits N×num_classes×⌈H/8⌉×⌈W/8⌉, for sides the net accepts."""
+        """N×3×H×W -> logits N×num_classes×⌈H/8⌉×⌈W/8⌉, for sides the net accepts; with pixel shuffle 8 times that."""
         return self.head(self._features(images)[0])
 
     def _features(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -220,26 +266,17 @@ class BiSeNetV2(nn.Module):
     def forward(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor | Outputs:
         """See `segcore.models.build_model`."""
         given = (images.shape[-2], images.shape[-1])
-        images = pad_to_multiple(images, (_accepts(given[0]), _accepts(given[1])))
+        if self.enlargement != "corners":
+            images = pad_to_multiple(images, (accepts_side(given[0]), accepts_side(given[1])))
         padded = (images.shape[-2], images.shape[-1])
         fused, stages = self._features(images)
-        logits = enlarge(self.head(fused), STRIDE, size, given, padded)
+        logits = enlarge(self.head(fused), self.head.stride, size, given, padded)
         if not (self.auxiliary and self.training):
             return logits
-        # Each auxiliary head doubles its map, so half its stage's stride is left.
-        heads = ((self.aux2, 2), (self.aux3, 4), (self.aux4, 8), (self.aux5_4, 16))
-        auxiliary = (
-            enlarge(head(stage), stride, size, given, padded)
-            for (head, stride), stage in zip(heads, stages, strict=True)
-        )
-        return Outputs(logits, tuple(auxiliary))
-
-
-def _accepts(side: int) -> bool:
-    # Strides round up while the aggregation enlarges by a fixed 4, so ⌈n/8⌉ must be a multiple of 4.
-    return -(-side // STRIDE) % 4 == 0
+        heads = zip((self.aux2, self.aux3, self.aux4, self.aux5_4), stages, strict=True)
+        return Outputs(logits, tuple(enlarge(head(x), head.stride, size, given, padded) for head, x in heads))
 
 
 def build(name: str, num_classes: int, auxiliary: bool) -> BiSeNetV2:
-    """Builds the network called `name` (this file has one)."""
-    return BiSeNetV2(num_classes, auxiliary)
+    """Builds the network called `name`, a key of `GENERATIONS`."""
+    return BiSeNetV2(GENERATIONS[name], num_classes, auxiliary)

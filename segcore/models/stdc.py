@@ -11,18 +11,13 @@ Every norm is an ordinary batch norm; `segcore.models.checkpoints` converts the 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcore.models.layers import ConvBNReLU, Outputs
+from segcore.models.context import WIDTH, ContextPath, FeatureFusion, initialise
+from segcore.models.layers import ConvBNReLU, Outputs, stretch
 
 # Blocks at strides 8, 16 and 32: STDCNet813 and STDCNet1446.
 BLOCKS = {"stdc1": (2, 2, 2), "stdc2": (4, 5, 3)}
-CONTEXT_WIDTH = 128
-
-
-def _spatial_mean(x: Tensor) -> Tensor:
-    return x.mean(dim=(2, 3), keepdim=True)
 
 
 class DenseConcatenation(nn.Module):
@@ -82,60 +77,6 @@ class Backbone(nn.Module):
         return eighth, sixteenth, thirtysecond
 
 
-class AttentionRefinement(nn.Module):
-    """Weighs the channels by their spatial mean (BiSeNet, figure 2b): N×inputs×H×W -> N×128×H×W."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.conv = ConvBNReLU(inputs, CONTEXT_WIDTH)
-        self.conv_atten = nn.Conv2d(CONTEXT_WIDTH, CONTEXT_WIDTH, 1, bias=False)
-        self.bn_atten = nn.BatchNorm2d(CONTEXT_WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        x = self.conv(x)
-        return x * torch.sigmoid(self.bn_atten(self.conv_atten(_spatial_mean(x))))
-
-
-class ContextPath(nn.Module):
-    """N×3×H×W -> backbone map at 1/8 (256 channels), context at 1/8 (128) and at 1/16 (128).
-
-    Maps are enlarged (nearest) to the exact size of the finer one, so any size of image works.
-    """
-
-    def __init__(self, blocks: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.backbone = Backbone(blocks)
-        self.arm16 = AttentionRefinement(512)
-        self.arm32 = AttentionRefinement(1024)
-        self.conv_head32 = ConvBNReLU(CONTEXT_WIDTH, CONTEXT_WIDTH)
-        self.conv_head16 = ConvBNReLU(CONTEXT_WIDTH, CONTEXT_WIDTH)
-        self.conv_avg = ConvBNReLU(1024, CONTEXT_WIDTH, 1)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See the class."""
-        eighth, sixteenth, thirtysecond = self.backbone(images)
-        context = self.arm32(thirtysecond) + self.conv_avg(_spatial_mean(thirtysecond))
-        context16 = self.conv_head32(F.interpolate(context, sixteenth.shape[-2:]))
-        context8 = self.conv_head16(F.interpolate(self.arm16(sixteenth) + context16, eighth.shape[-2:]))
-        return eighth, context8, context16
-
-
-class FeatureFusion(nn.Module):
-    """Joins fine and context maps and weighs the channels (BiSeNet, figure 2c): 256 + 128 -> N×256×h×w."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convblk = ConvBNReLU(256 + CONTEXT_WIDTH, 256, 1)
-        self.conv1 = nn.Conv2d(256, 64, 1, bias=False)
-        self.conv2 = nn.Conv2d(64, 256, 1, bias=False)
-
-    def forward(self, fine: Tensor, context: Tensor) -> Tensor:
-        """fine N×256×h×w, context N×128×h×w."""
-        x = self.convblk(torch.cat([fine, context], dim=1))
-        return x + x * torch.sigmoid(self.conv2(F.relu(self.conv1(_spatial_mean(x)))))
-
-
 class Head(nn.Module):
     """CBR, then a classifier without bias: N×inputs×h×w -> N×outputs×h×w."""
 
@@ -159,24 +100,17 @@ class STDC(nn.Module):
 
     def __init__(self, blocks: tuple[int, int, int], num_classes: int = 19, auxiliary: bool = False) -> None:
         super().__init__()
-        self.cp = ContextPath(blocks)
-        self.ffm = FeatureFusion()
+        self.cp = ContextPath("backbone", Backbone(blocks), (512, 1024))
+        self.ffm = FeatureFusion(256)
         self.conv_out = Head(256, 256, num_classes)
         self.auxiliary = auxiliary
         if auxiliary:
             # Names as released; they hang on the maps at 1/8 and 1/16.
-            self.conv_out16 = Head(CONTEXT_WIDTH, 64, num_classes)
-            self.conv_out32 = Head(CONTEXT_WIDTH, 64, num_classes)
+            self.conv_out16 = Head(WIDTH, 64, num_classes)
+            self.conv_out32 = Head(WIDTH, 64, num_classes)
             # The published setting guides the map at 1/8 only.
             self.conv_out_sp8 = Head(256, 64, 1)
-        self.initialise()
-
-    def initialise(self) -> None:
-        """Kaiming normal: fan-out and ReLU gain in the backbone, fan-in and gain 1 elsewhere."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d):
-                inside = name.startswith("cp.backbone.")
-                nn.init.kaiming_normal_(module.weight, 0.0 if inside else 1.0, "fan_out" if inside else "fan_in")
+        initialise(self, self.backbone[0])
 
     @staticmethod
     def decays(parameter: Tensor) -> bool:
@@ -197,16 +131,11 @@ class STDC(nn.Module):
         """See `segcore.models.build_model`; `Outputs.detail` is one map of edge logits, N×1×⌈H/8⌉×⌈W/8⌉."""
         size = size or (images.shape[-2], images.shape[-1])
         fine, context8, context16 = self.cp(images)
-        logits = _stretch(self.conv_out(self.ffm(fine, context8)), size)
+        logits = stretch(self.conv_out(self.ffm(fine, context8)), size)
         if not (self.auxiliary and self.training):
             return logits
-        auxiliary = (_stretch(self.conv_out16(context8), size), _stretch(self.conv_out32(context16), size))
+        auxiliary = (stretch(self.conv_out16(context8), size), stretch(self.conv_out32(context16), size))
         return Outputs(logits, auxiliary, (self.conv_out_sp8(fine),))
-
-
-def _stretch(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """To the wanted size with one bilinear interpolation, corner on corner, as the reference does."""
-    return F.interpolate(logits, size, mode="bilinear", align_corners=True)
 
 
 def build(name: str, num_classes: int, auxiliary: bool) -> STDC:
