@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from segcore.errors import RecipeError
+from segcore.models.layers import AbsoluteNorm
 
 TIMEOUT = timedelta(minutes=10)
 
@@ -128,41 +129,55 @@ class _DifferentiableSum(torch.autograd.Function):
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the batch of all processes, on any device (torch's own is for GPUs alone).
-
-    Mean and variance come from summed moments over N, H and W, in float64 so that the difference of large sums keeps
-    its digits; running statistics use the unbiased variance, as usual.
-    """
+    """Batch norm over the batch of all processes, on any device (torch's own is for GPUs alone)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W -> the same."""
         if not self.training or world_size() == 1:
             return super().forward(x)
-        wide = x.double()
-        moments = torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])
-        count = sum_over_processes(torch.tensor(x.numel() / x.shape[1], dtype=torch.float64, device=x.device))
-        moments = _DifferentiableSum.apply(moments) / count
-        mean, variance = moments[0], moments[1] - moments[0].square()
-        self._update_statistics(mean.detach(), variance.detach() * count / (count - 1))
-        scale = (variance + self.eps).rsqrt().to(x.dtype) * self.weight
-        return x * scale[:, None, None] + (self.bias - mean.to(x.dtype) * scale)[:, None, None]
+        self.num_batches_tracked += 1
+        return _normalise_together(self, x, self.weight)
 
-    def _update_statistics(self, mean: Tensor, variance: Tensor) -> None:
-        with torch.no_grad():
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
-            self.num_batches_tracked += 1
+
+class SyncAbsoluteNorm(AbsoluteNorm):
+    """`AbsoluteNorm` over the batch of all processes, on any device; the in-place activated norm came only so."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×C×H×W -> the same."""
+        if not self.training or world_size() == 1:
+            return super().forward(x)
+        return _normalise_together(self, x, self.scale)
+
+
+def _normalise_together(norm: SyncBatchNorm | SyncAbsoluteNorm, x: Tensor, scale: Tensor) -> Tensor:
+    """Batch norm of N×C×H×W with the moments of all processes' x; moves the running statistics.
+
+    Mean and variance come from summed moments over N, H and W, in float64 so that the difference of large sums keeps
+    its digits; running statistics use the unbiased variance, as usual.
+    """
+    wide = x.double()
+    moments = torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])
+    count = sum_over_processes(torch.tensor(x.numel() / x.shape[1], dtype=torch.float64, device=x.device))
+    moments = _DifferentiableSum.apply(moments) / count
+    mean, variance = moments[0], moments[1] - moments[0].square()
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        norm.running_var.lerp_((variance * count / (count - 1)).to(norm.running_var.dtype), norm.momentum)
+    scale = (variance + norm.eps).rsqrt().to(x.dtype) * scale
+    return x * scale[:, None, None] + (norm.bias - mean.to(x.dtype) * scale)[:, None, None]
+
+
+SYNCHRONISED = {nn.BatchNorm2d: SyncBatchNorm, AbsoluteNorm: SyncAbsoluteNorm}
 
 
 def synchronise_norms(net: nn.Module, device: torch.device) -> nn.Module:
     """Replaces every batch norm by one that sees the batch of all processes; state-dict names stay."""
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    for name, child in net.named_children():
-        if type(child) is nn.BatchNorm2d:
-            synced = SyncBatchNorm(child.num_features, child.eps, child.momentum)
-            synced.load_state_dict(child.state_dict())
-            setattr(net, name, synced)
-        else:
-            synchronise_norms(child, device)
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # torch's own, where it has one
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) in SYNCHRONISED:
+                synced = SYNCHRONISED[type(child)](child.num_features, child.eps, child.momentum)
+                synced.load_state_dict(child.state_dict())
+                setattr(parent, name, synced)
     return net

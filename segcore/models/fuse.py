@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from segcore.errors import SegcoreError
+from segcore.models.layers import AbsoluteNorm
 
+NORMS = (nn.BatchNorm2d, AbsoluteNorm)
 PROBE = (1, 3, 128, 160)
 TOLERANCE = 1e-4
 
@@ -47,13 +49,13 @@ class _Seen:
 
     def __init__(self) -> None:
         self.visited: set[nn.Module] = set()
-        self.followed: dict[nn.BatchNorm2d, nn.Conv2d] = {}
+        self.followed: dict[nn.Module, nn.Conv2d] = {}
         # Tensors are kept, so that no other one gets the same id while watching.
         self._outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}
 
     def before(self, module: nn.Module, inputs: tuple) -> None:
         self.visited.add(module)
-        if isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in self._outputs:
+        if isinstance(module, NORMS) and id(inputs[0]) in self._outputs:
             self.followed[module] = self._outputs[id(inputs[0])][0]
 
     def after(self, module: nn.Module, inputs: tuple, output: object) -> None:
@@ -73,9 +75,10 @@ def _watched(net: nn.Module) -> Iterator[_Seen]:
             hook.remove()
 
 
-def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | AbsoluteNorm) -> None:
+    scale = norm.scale if isinstance(norm, AbsoluteNorm) else norm.weight
     conv.weight, conv.bias = fuse_conv_bn_weights(
-        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, scale, norm.bias
     )
 
 

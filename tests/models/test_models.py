@@ -4,21 +4,23 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from segcore import build_model, load_weights, model_names
 from segcore.errors import CheckpointError, RecipeError, SegcoreError
 from segcore.models import family
 from segcore.models.checkpoints.backbones import load_backbone
-from segcore.models.layers import Outputs
+from segcore.models.layers import AbsoluteNorm, Outputs
 from segcore.optim import parameter_groups
 
 # Of the many scene-parsing pairs (which run unpadded) small ones stand for all; the others have their own files.
 SCENE = ["resnet18dilated8_ppm_deepsup", "mobilenetv2dilated_c1_deepsup", "resnet18_c1"]
 NAMES = [name for name in model_names() if family(name) != "scene"] + SCENE
 # Networks whose golden has the form of CoinCheung/BiSeNet's; the others' parity stands in their own files.
-GOLDENS = ["bisenetv2"]
+GOLDENS = ["bisenetv1", "bisenetv1_2020", "bisenetv1_old", "bisenetv1_diss"]
+GOLDENS += ["bisenetv2", "bisenetv2_2020", "bisenetv2_old"]
 # Networks that take any side as it is, and enlarge with their corners on the image's corners.
-UNPADDED = ["stdc1", "stdc2"]
+UNPADDED = ["bisenetv1_diss", "bisenetv1_old", "bisenetv1_old_bn", "bisenetv2_old", "stdc1", "stdc2"]
 PADDED = [name for name in NAMES if name not in UNPADDED + SCENE]
 
 
@@ -81,43 +83,115 @@ def test_every_parameter_stands_in_exactly_one_group(name):
     assert sorted(names) == sorted(n for n, _ in net.named_parameters())
 
 
+def all_heads_of_a_trained_net(net):
+    """Running statistics and no dropout, but all heads: train mode outside, eval mode inside."""
+    net.train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d | AbsoluteNorm | nn.Dropout):
+            module.eval()
+    return net
+
+
 @pytest.mark.parametrize("name", GOLDENS)
-def test_parity_with_the_reference(name, golden, refweights):
+def test_parity_with_the_reference(name, golden, refweights, tmp_path):
     description, arrays = golden(name)
     net = build_model(name, 19, auxiliary=True)
     state = {k: torch.from_numpy(v) for k, v in refweights.state_dict(description).items()}
     assert list(net.state_dict()) == list(state), "names and order are those of the released file"
-    net.load_state_dict(state)
-    # Running statistics and no dropout, but all heads: train mode outside, eval mode inside.
-    net.train()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
-            module.eval()
+    torch.save(state, tmp_path / "released.pth")
+    assert load_weights(net, tmp_path / "released.pth").dropped == ()
+    (tmp_path / "released.pth").unlink()
+    all_heads_of_a_trained_net(net)
     for key, source in description["inputs"].items():
         images = torch.from_numpy(refweights.image(source["seed"], source["shape"]))
         with torch.no_grad():
             outputs = net(images)
         for head, logits in zip(description["heads"], (outputs.logits, *outputs.auxiliary), strict=True):
             step = 4 if head == "main" else 16
-            ours = logits[:, :, ::step, ::step].numpy()
-            # The reference returns more than the input where a side is no multiple of 32.
-            theirs = arrays[f"{key}_{head}"][:, :, : ours.shape[2], : ours.shape[3]]
-            worst = np.abs(ours - theirs).max()
-            assert worst <= 1e-4 * description["outputs"][key][head]["std"], (key, head, worst)
+            parts = {f"{key}_{head}": logits[:, :, ::step, ::step]}
+            # With pixel shuffle the strided arrays miss most places within a block; a window has them all.
+            parts |= {f"{key}_{head}_window": logits[:, :, 32:64, 64:96]}
+            for part, ours in parts.items():
+                if part in arrays:
+                    # The reference returns more than the input where a side is no multiple of 32.
+                    theirs = arrays[part][:, :, : ours.shape[2], : ours.shape[3]]
+                    worst = np.abs(ours.numpy() - theirs).max()
+                    assert worst <= 1e-4 * description["outputs"][key][head]["std"], (part, worst)
         ours, theirs = outputs.logits.argmax(1).numpy(), arrays[f"{key}_argmax"]
         differing = (ours != theirs[:, : ours.shape[1], : ours.shape[2]]).sum()
         assert differing <= description["outputs"][key]["argmax"]["pixels_with_top2_gap_below_1e-3"]
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_size_and_parameter_groups_of_the_reference(name, golden):
+def test_parameters_and_their_groups_are_the_references(name, golden):
     description, _ = golden(name)
-    count = {aux: sum(p.numel() for p in build_model(name, auxiliary=aux).parameters()) for aux in (True, False)}
-    assert count == {True: description["parameters"]["train"], False: description["parameters"]["inference"]}
-    theirs = {"wd": "backbone", "nowd": "backbone, no decay", "lr_mul_wd": "heads", "lr_mul_nowd": "heads, no decay"}
-    groups = parameter_groups(build_model(name, auxiliary=True), 0.01, 5e-4, 10.0)
-    ours = {n: group["name"] for group in groups for n in group["parameter_names"]}
+    with torch.device("meta"):
+        nets = {aux: build_model(name, auxiliary=aux) for aux in (True, False)}
+    count = {aux: sum(p.numel() for p in net.parameters()) for aux, net in nets.items()}
+    expected = description["parameters"]
+    assert count == {True: expected["train"], False: expected["inference"]}
+    children = {child: sum(p.numel() for p in part.parameters()) for child, part in nets[True].named_children()}
+    assert children == expected["by_child"]
+
+    theirs = {"wd": (1, True), "nowd": (1, False), "lr_mul_wd": (10, True), "lr_mul_nowd": (10, False)}
+    factor = 10.0 if "lr_mul_wd" in description["param_groups"] else 1.0  # 2020's V2 has one rate for all
+    groups = parameter_groups(nets[True], 1.0, 5e-4, factor)
+    ours = {n: (group["base_lr"], group["weight_decay"] > 0) for group in groups for n in group["parameter_names"]}
     assert ours == {n: theirs[g] for n, g in description["param_group_of"].items()}
+
+
+def test_2020s_heads_learn_ten_times_as_fast_since_june_2021(golden):
+    theirs = golden("bisenetv2_2020")[0]["param_groups_since_2021_06"]
+    with torch.device("meta"):
+        groups = parameter_groups(build_model("bisenetv2_2020", auxiliary=True), 1.0, 5e-4, 10.0)
+    ours = {group["name"]: (len(group["params"]), sum(p.numel() for p in group["params"])) for group in groups}
+    names = {"backbone": "wd", "backbone, no decay": "nowd", "heads": "lr_mul_wd", "heads, no decay": "lr_mul_nowd"}
+    assert ours == {name: (theirs[g]["tensors"], theirs[g]["elements"]) for name, g in names.items()}
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_multiply_accumulates_are_the_references(name, golden):
+    for size, expected in golden(name)[0]["macs"].items():
+        with torch.device("meta"):
+            images = torch.empty(1, 3, *map(int, size.split("x")))
+            nets = build_model(name).eval(), all_heads_of_a_trained_net(build_model(name, auxiliary=True))
+        counts = []
+        for net in nets:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                net(images)
+            counts.append(counter.get_total_flops() // 2)
+        assert counts == [expected["inference"], expected["train_heads"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes", "training", "inference"),
+    [
+        ("bisenetv1_2021", 19, 13_392_441, 13_242_259),
+        ("bisenetv1_old_bn", 19, 13_392_384, 13_242_240),
+        ("bisenetv1", 150, 13_476_418, 13_309_206),
+        ("bisenetv1", 171, 13_484_545, 13_314_603),
+        ("bisenetv1_2020", 150, 18_972_288, 15_704_576),
+        ("bisenetv1_2020", 171, 19_754_496, 16_049_984),
+        ("bisenetv2", 150, 5_544_446, 3_492_902),
+        ("bisenetv2", 171, 5_594_615, 3_514_427),
+        ("bisenetv2_2020", 150, 182_999_696, 13_179_152),
+        ("bisenetv2_2020", 171, 207_893_600, 14_556_752),
+    ],
+)
+def test_number_of_parameters(name, num_classes, training, inference):
+    with torch.device("meta"):
+        nets = [build_model(name, num_classes, auxiliary=aux) for aux in (True, False)]
+    assert [sum(p.numel() for p in net.parameters()) for net in nets] == [training, inference]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_head_names_the_convolution_that_tells_classes_apart(name):
+    with torch.device("meta"):
+        five, six = (build_model(name, n, auxiliary=True) for n in (5, 6))
+    names = {convolution: n for n, convolution in six.named_modules()}
+    found = {f"{names[convolution]}.{kind}" for convolution in six.classifiers() for kind in ("weight", "bias")}
+    shapes = {n: p.shape for n, p in five.named_parameters()}
+    assert {n for n, p in six.named_parameters() if p.shape != shapes[n]} == found & set(shapes)
 
 
 def test_unknown_network_is_refused_with_the_nearest_name():

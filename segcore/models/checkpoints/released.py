@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from segcore.checkpoint import load
 from segcore.errors import CheckpointError
-from segcore.models.checkpoints import scene, stdc
+from segcore.models.checkpoints import coincheung, scene, stdc
 from segcore.models.checkpoints.state import LoadReport, Release, load_state, unwrap
 
-READERS = (scene.read, stdc.read)
+READERS = (coincheung.read, scene.read, stdc.read)
 
 
 def load_weights(model: nn.Module, path: str | Path | Sequence[str | Path]) -> LoadReport:

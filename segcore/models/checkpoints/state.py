@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from segcore.errors import CheckpointError
 
 # Under these keys a file may keep its state dict.
 WRAPPERS = ("state_dict", "model")
+# A norm's count of batches. Nothing depends on it, as momentum is fixed; whether a file has it depends on its PyTorch.
+COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ def unwrap(content: Any, where: str | Path) -> dict[str, Tensor]:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> LoadReport:
-    """Fills `model` from a state dict in its own names; entries of heads that it was built without are left out.
+    """Fills `model` from a state dict in its own names.
+
+    Parts of heads that the model was built without are dropped. A norm's counter of batches may be missing, then it
+    is 0, or be there for a norm that has none, then it is dropped.
 
     Raises:
         CheckpointError: names the first missing, surplus or misshapen keys.
@@ -63,8 +69,10 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str | Path)
     own = model.state_dict()
     heads = tuple(f"{head}." for head in getattr(model, "heads", ()))
     absent = tuple(head for head in heads if not any(name.startswith(head) for name in own))
-    dropped = tuple(name for name in state if name.startswith(absent))
+    dropped = tuple(name for name in state if name.startswith(absent) or (_counts(name, own) and name not in own))
     state = {name: value for name, value in state.items() if name not in dropped}
+    loaded = len(state)
+    state |= {name: torch.zeros_like(own[name]) for name in own if name not in state and _counts(name, state)}
     faults = [f"missing {name}" for name in own if name not in state]
     faults += [f"surplus {name}" for name in state if name not in own]
     faults += [
@@ -76,4 +84,9 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str | Path)
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise CheckpointError(f"{where}: does not fit the model: {'; '.join(faults[:3])}{more}")
     model.load_state_dict(state)
-    return LoadReport(len(state), dropped)
+    return LoadReport(loaded, dropped)
+
+
+def _counts(name: str, norms: Mapping[str, Tensor]) -> bool:
+    """Whether an entry is the counter of a norm that stands in `norms`."""
+    return name.endswith(COUNTER) and name.removesuffix(COUNTER) + "running_var" in norms
