@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from segcore.distributed import SyncBatchNorm, launch, parse_devices, synchronise_norms
+from segcore.distributed import SyncAbsoluteNorm, SyncBatchNorm, launch, parse_devices, synchronise_norms
 from segcore.errors import RecipeError
+from segcore.models.layers import AbsoluteNorm
 
 WORKER = """
 import sys
@@ -94,13 +95,48 @@ def test_two_processes_share_crop_wise_and_detail_losses_as_one_has_them(tmp_pat
     torch.testing.assert_close(torch.load(tmp_path / "two"), torch.load(tmp_path / "one"))
 
 
-def test_synchronised_norm_alone_is_batch_norm():
+NORMS = """
+import sys
+import torch
+from torch import nn
+from segcore.distributed import join, sum_over_processes, synchronise_norms
+from segcore.models.layers import AbsoluteNorm
+
+with join("cpu") as process:
     torch.manual_seed(0)
-    plain = nn.BatchNorm2d(5)
+    net = nn.Sequential(nn.BatchNorm2d(5), nn.ReLU(), nn.Sequential(AbsoluteNorm(5)))
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    net = synchronise_norms(net, process.device)
+    x, coefficients = torch.randn(2, 4, 5, 3, 7)
+    mine = slice(process.rank, None, process.world_size)
+    share = x[mine].requires_grad_()
+    (net(share) * coefficients[mine]).sum().backward()
+    inputs = torch.zeros_like(x)
+    inputs[mine] = share.grad
+    gradients = [sum_over_processes(value) for value in (inputs, *(p.grad for p in net.parameters()))]
+    if process.leads:
+        torch.save([*gradients, *net.state_dict().values()], sys.argv[1])
+"""
+
+
+def test_norms_of_both_kinds_over_two_processes_are_those_of_one(tmp_path):
+    worker = tmp_path / "norms.py"
+    worker.write_text(NORMS)
+    for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])):
+        command = [sys.executable, *launcher, str(worker), str(tmp_path / name)]
+        subprocess.run(command, check=True, env=_environment(str(Path(__file__).parent.parent)), timeout=120)
+    torch.testing.assert_close(torch.load(tmp_path / "two"), torch.load(tmp_path / "one"))
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(nn.BatchNorm2d, SyncBatchNorm), (AbsoluteNorm, SyncAbsoluteNorm)])
+def test_a_synchronised_norm_alone_is_the_plain_one(kind, expected):
+    torch.manual_seed(0)
+    plain = kind(5)
     synced = synchronise_norms(nn.Sequential(plain), torch.device("cpu"))[0]
-    assert isinstance(synced, SyncBatchNorm)
+    assert isinstance(synced, expected)
     x = torch.randn(4, 5, 6, 7)
-    torch.testing.assert_close(synced(x), nn.BatchNorm2d(5)(x))
+    torch.testing.assert_close(synced(x), kind(5)(x))
     assert list(synced.state_dict()) == list(plain.state_dict())
 
 
