@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from segcore import build_model, model_names
+from segcore import build_model
 from segcore.errors import SegcoreError
 from segcore.models.fuse import NORMS, fuse
 
@@ -24,7 +24,7 @@ def _lived_in(name: str, auxiliary: bool) -> nn.Module:
     return net.eval()
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_the_fused_network_gives_the_same_logits_and_has_no_auxiliary_heads(name):
     net = _lived_in(name, auxiliary=True)
     before = {key: value.clone() for key, value in net.state_dict().items()}

@@ -1,30 +1,36 @@
 """What users do to a network before they run it, on every network: the logits stay."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from segcore import build_model, model_names
+from segcore import build_model
 from segcore.deploy.export import DeployGraph, export_onnx
+from tests.models.names import NAMES, SLOWLY
 
-NAMES = model_names()
 CLASSES = 5
 SIZE = (64, 96)
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def net(request) -> nn.Module:
+@functools.cache
+def _lived_in(name: str) -> nn.Module:
     torch.manual_seed(0)
-    net = build_model(request.param, CLASSES)
+    net = build_model(name, CLASSES)
     # Two batches in train mode, so that running statistics are those of real signals.
     net.train()
     with torch.no_grad():
         for _ in range(2):
             net(torch.randn(4, 3, *SIZE))
     return net.eval()
+
+
+@pytest.fixture
+def net(name) -> nn.Module:
+    return _lived_in(name)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +45,7 @@ def _deviation(net: nn.Module, images: Tensor, ours: Tensor) -> float:
     return float((ours.float() - expected).abs().max() / expected.std())
 
 
+@pytest.mark.parametrize("name", NAMES)
 def test_channels_last(net, images):
     last = copy.deepcopy(net).to(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -46,6 +53,7 @@ def test_channels_last(net, images):
     assert _deviation(net, images, ours) <= 1e-4
 
 
+@pytest.mark.parametrize("name", NAMES)
 def test_bf16(net, images):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         ours = net(images)
@@ -61,15 +69,18 @@ def _compiled(net: nn.Module, images: Tensor, backend: str) -> Tensor:
         return torch.compile(net, backend=backend, fullgraph=True)(images)
 
 
+@pytest.mark.parametrize("name", SLOWLY)
 def test_capture_in_one_graph_for_compilation(net, images):
     assert _deviation(net, images, _compiled(net, images, "aot_eager")) <= 1e-4
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_compile(net, images):
     assert _deviation(net, images, _compiled(net, images, "inductor")) <= 1e-3
 
 
+@pytest.mark.parametrize("name", SLOWLY)
 def test_onnx(net, images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     path = tmp_path / "net.onnx"

@@ -6,16 +6,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segcore import build_model, load_weights, model_names
+from segcore import build_model, load_weights
 from segcore.errors import CheckpointError, RecipeError, SegcoreError
-from segcore.models import family
 from segcore.models.checkpoints.backbones import load_backbone
 from segcore.models.layers import AbsoluteNorm, Outputs
 from segcore.optim import parameter_groups
+from tests.models.names import NAMES, SCENE
 
-# Of the many scene-parsing pairs (which run unpadded) small ones stand for all; the others have their own files.
-SCENE = ["resnet18dilated8_ppm_deepsup", "mobilenetv2dilated_c1_deepsup", "resnet18_c1"]
-NAMES = [name for name in model_names() if family(name) != "scene"] + SCENE
 # Networks whose golden has the form of CoinCheung/BiSeNet's; the others' parity stands in their own files.
 GOLDENS = ["bisenetv1", "bisenetv1_2020", "bisenetv1_old", "bisenetv1_diss"]
 GOLDENS += ["bisenetv2", "bisenetv2_2020", "bisenetv2_old"]

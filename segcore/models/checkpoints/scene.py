@@ -68,21 +68,13 @@ def combine(states: Mapping[str | Path, Mapping[str, Tensor]]) -> dict[str, Tens
 
 
 def translate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Leaves the synchronised norm's buffers out and adds counters where there are none; our own names stay.
+    """Leaves the synchronised norm's buffers out; our own names stay.
 
     Returns:
-        The converted state dict, and the names left out.
+        The state dict without them, and the names left out.
     """
     dropped = tuple(name for name in state if name.endswith(SYNC_BUFFERS))
-    ours: dict[str, Tensor] = {}
-    for name, value in state.items():
-        if name in dropped:
-            continue
-        ours[name] = value
-        if name.endswith("running_var"):
-            counter = name.removesuffix("running_var") + "num_batches_tracked"
-            ours[counter] = state.get(counter, torch.tensor(0))
-    return ours, dropped
+    return {name: value for name, value in state.items() if name not in dropped}, dropped
 
 
 def nest(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor] | None]:
