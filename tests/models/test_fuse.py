@@ -7,6 +7,7 @@ from torch import nn
 from segcore import build_model
 from segcore.errors import SegcoreError
 from segcore.models.fuse import NORMS, fuse
+from tests.models.names import NAMES
 
 
 def _lived_in(name: str, auxiliary: bool) -> nn.Module:
