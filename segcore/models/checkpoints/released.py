@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -15,27 +16,44 @@ from segcore.models.checkpoints.state import LoadReport, Release, load_state, un
 READERS = (coincheung.read, scene.read, stdc.read)
 
 
-def load_weights(model: nn.Module, path: str | Path | Sequence[str | Path]) -> LoadReport:
+Paths = str | Path | Sequence[str | Path]
+
+
+def load_weights(model: nn.Module, path: Paths, *, finetune: bool = False) -> LoadReport:
     """Fills `model` from a file: our `model.pt`, a plain state dict, one under `state_dict`/`model`, or with `module.`.
 
     A scene-parsing network is released in two files: give both paths, encoder's and decoder's, in either order.
     Auxiliary heads in the file are left out (and reported) for a model built without them; so are the parts of a
     released file that its authors never trained for the task.
 
+    Args:
+        model: from `build_model`; unchanged if anything is wrong.
+        path: the file, or the two.
+        finetune: for another class count than the file's: its classifiers, and heads that it lacks, keep their fresh
+            weights, and `LoadReport.fresh` names them.
+
     Raises:
         CheckpointError: no such file, damaged, with code in it, another network's, half of one, or any other missing,
             surplus or misshapen key.
     """
+    release, where = read_release(path)
+    if release.networks and model.arch not in release.networks:
+        raise CheckpointError(f"{where}: holds weights of {' or '.join(release.networks)}, not of {model.arch}")
+    report = load_state(model, release.state, where, finetune=finetune)
+    return replace(report, dropped=release.dropped + report.dropped)
+
+
+def read_release(path: Paths) -> tuple[Release, str]:
+    """What a file (or two) holds, in our names, and how to call it in a message.
+
+    `Release.networks` is empty where the keys are of no code base known.
+
+    Raises:
+        CheckpointError: no such file, damaged, with code in it, half of a network, or no state dict.
+    """
     paths = [path] if isinstance(path, str | Path) else path
     state = scene.combine({each: unwrap(load(Path(each)), each) for each in paths})
-    where = ", ".join(map(str, paths))
-    release = identify(state)
-    if release is None:
-        return load_state(model, state, where)
-    if model.arch not in release.networks:
-        raise CheckpointError(f"{where}: holds weights of {' or '.join(release.networks)}, not of {model.arch}")
-    report = load_state(model, release.state, where)
-    return LoadReport(report.loaded, release.dropped + report.dropped)
+    return identify(state) or Release((), state), ", ".join(map(str, paths))
 
 
 def identify(state: Mapping[str, Tensor]) -> Release | None:
