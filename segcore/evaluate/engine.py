@@ -1,21 +1,25 @@
 """Runs one evaluation mode on one image.
 
 The rules are those of CoinCheung/BiSeNet (section "Evaluation" of its description): every resize is bilinear with
-align_corners=True except the one to the start size; overlapping windows are added, not averaged.
+align_corners=True except the one to the start size; overlapping windows are added, not averaged. The modes that name
+short sides follow CSAILVision/semantic-segmentation-pytorch instead, see `short_side_scores`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
+from segcore.data.transforms import normalise
 from segcore.errors import DataError
 from segcore.evaluate.modes import Mode, Size
 
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[..., Tensor]
 # Softmax runs on bands of this many rows: the temporaries stay in the cache, and memory does not double.
 BAND = 32
 
@@ -56,11 +60,51 @@ def scores(net: nn.Module, image: Tensor, size: Size, mode: Mode, num_classes: i
     return total
 
 
-def _forward(net: nn.Module, num_classes: int) -> Forward:
-    """`net`, fed channels-last images and held to the label table's class count."""
+@torch.inference_mode()
+def short_side_scores(
+    net: nn.Module,
+    image: np.ndarray,
+    size: Size,
+    mode: Mode,
+    num_classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Summed class scores of one image in a mode that names short sides (evaluation of the scene-parsing benchmark).
 
-    def forward(images: Tensor) -> Tensor:
-        logits = net(images.contiguous(memory_format=torch.channels_last))
+    The image is resized as uint8 by Pillow, whose bilinear filter widens when it shrinks, and normalised afterwards.
+
+    Args:
+        net: in eval mode, on `device`; float32 N×3×h×w and a size H×W -> logits N×C×H×W.
+        image: uint8 h×w×3 RGB.
+        size: height and width of the label, and of the result.
+        mode: the protocol.
+        num_classes: C.
+        mean: of the RGB channels, range 0 … 1.
+        std: likewise.
+        device: where the net is.
+
+    Returns:
+        float32 C×H×W; the reference's scores are this divided by the number of short sides.
+
+    Raises:
+        DataError: the net does not give `num_classes` channels.
+    """
+    forward, total = _forward(net, num_classes), torch.zeros(num_classes, *size, device=device)
+    for short_side in mode.short_sides:
+        height, width = mode.short_side_size(image.shape[:2], short_side)
+        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        view = torch.from_numpy(normalise(resized, mean, std))[None].to(device)
+        _add_scores(total, forward(view, size)[0])
+    return total
+
+
+def _forward(net: nn.Module, num_classes: int) -> Forward:
+    """`net`, fed channels-last images (and what else it wants) and held to the label table's class count."""
+
+    def forward(images: Tensor, *size: Size) -> Tensor:
+        logits = net(images.contiguous(memory_format=torch.channels_last), *size)
         if logits.shape[1] != num_classes:
             raise DataError(
                 f"the net gives {logits.shape[1]} classes, the label table has {num_classes}; "

@@ -1,12 +1,14 @@
 """Evaluation protocols as data: which scales, whole image or crops, mirrored or not, and how scores are summed.
 
 `ss ssc msf mscf` are the four modes of CoinCheung/BiSeNet (section "Evaluation" of its description), `mscf_old` the
-protocol behind its first release's 78.45, `seg50 seg75` those of STDC-Seg. One engine runs them all.
+protocol behind its first release's 78.45, `seg50 seg75` those of STDC-Seg (any other per cent works too), `ade_ss
+ade_ms` those of CSAILVision/semantic-segmentation-pytorch. One engine runs them all.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +19,11 @@ from annotated_types import Gt, Len
 from segcore.errors import RecipeError, did_you_mean
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+ADE_SHORT_SIDES = (300, 375, 450, 525, 600)
+ADE_SINGLE = 450
+ADE_LONGEST = 1000
+# Written in one way only, so that no mode has two names.
+PER_CENT = re.compile(r"seg[1-9]\d*(\.\d*[1-9])?")
 Size = tuple[int, int]
 Positive = Annotated[int, Gt(0)]
 
@@ -34,6 +41,9 @@ class Mode:
         exponential: a window contributes exp(sum of its softmax scores) in place of the sum.
         shortside: the image is first resized so that its shorter side has this length.
         longside: the image is first shrunk so that its longer side has at most this length.
+        short_sides: takes the place of scales: the uint8 image is resized by Pillow so that its shorter side has each
+            of these lengths, the net gives its logits at the label's size at once, and their softmax is added.
+        longest: with `short_sides`, the longer side's limit before rounding.
     """
 
     name: str
@@ -45,6 +55,8 @@ class Mode:
     exponential: bool = False
     shortside: int | None = None
     longside: int | None = None
+    short_sides: tuple[int, ...] = ()
+    longest: int | None = None
 
     def start_size(self, size: Size) -> Size:
         """The size an image of `size` gets before everything else."""
@@ -58,6 +70,10 @@ class Mode:
         """`size` times `scale`, truncated, then rounded up to a multiple of `round_to`."""
         height, width = (math.ceil(max(int(scale * side), 1) / self.round_to) * self.round_to for side in size)
         return height, width
+
+    def short_side_size(self, size: Size, short_side: int) -> Size:
+        """`size` scaled to a short side, at most to `longest`; then truncated and rounded up as in `scaled_size`."""
+        return self.scaled_size(size, min(short_side / min(size), self.longest / max(size)))
 
     def windows(self, size: Size) -> list[Size]:
         """Top left corners of the windows that cover an image of `size`, which is at least `crop`."""
@@ -75,10 +91,11 @@ class EvaluateRecipe:
     Attributes:
         modes: names for `modes_for`.
         scales: of the multi-scale modes.
-        crop: window (H, W) of the crop modes.
+        crop: window (H, W) of the crop modes, which cannot do without.
         batch: windows in one forward pass; changes speed and memory, and the scores by rounding only.
         start_shortside: see `Mode.shortside`.
         start_longside: see `Mode.longside`.
+        padding_constant: what the ade modes round sides up to; the reference has 32 for UPerNet and HRNet, else 8.
         code: digest of the code that evaluates.
 
     Raises:
@@ -87,10 +104,11 @@ class EvaluateRecipe:
 
     modes: Annotated[tuple[str, ...], Len(1)]
     scales: Annotated[tuple[Annotated[float, Gt(0)], ...], Len(1)] = SCALES
-    crop: tuple[Positive, Positive]
+    crop: tuple[Positive, Positive] | None = None
     batch: Positive = 4
     start_shortside: Positive | None = None
     start_longside: Positive | None = None
+    padding_constant: Positive = 8
     code: str = ""
 
     def __post_init__(self) -> None:
@@ -104,51 +122,77 @@ class EvaluateRecipe:
             crop=self.crop,
             shortside=self.start_shortside,
             longside=self.start_longside,
+            padding_constant=self.padding_constant,
         )
 
 
 def modes_for(
     names: Iterable[str],
     *,
-    crop: Size,
+    crop: Size | None = None,
     scales: tuple[float, ...] = SCALES,
     shortside: int | None = None,
     longside: int | None = None,
+    padding_constant: int = 8,
 ) -> list[Mode]:
     """The named modes, in the order given.
 
     Args:
-        names: any of ss, ssc, msf, mscf, mscf_old, seg50, seg75.
+        names: any of ss, ssc, msf, mscf, mscf_old, ade_ss, ade_ms, and seg50, seg75, seg62.5, … (per cent of the size).
         crop: window (H, W) of the crop modes; they step by two thirds of it (mscf_old by five sixths), rounded up.
         scales: of the multi-scale modes.
-        shortside: start size, see `Mode`.
+        shortside: start size of the first five, see `Mode`.
         longside: start size, see `Mode`.
+        padding_constant: what the ade modes round sides up to.
 
     Raises:
-        RecipeError: an unknown or repeated name, or two start sizes at once.
+        RecipeError: an unknown or repeated name, a crop mode without a crop, or two start sizes at once.
     """
     names = list(names)
-    start = {"shortside": shortside, "longside": longside}
     if shortside and longside:
         raise RecipeError("evaluate: start_shortside and start_longside exclude each other; keep one")
-    crops = {"crop": tuple(crop), "stride": _stride(crop, Fraction(2, 3)), **start}
-    multi = {"scales": tuple(scales), "flip": True}
-    table = {
+    start = {"shortside": shortside, "longside": longside}
+    known = _whole_image_modes(scales, start) | _ade_modes(padding_constant) | _crop_modes(crop, scales, start)
+    known |= {name: Mode(name, scales=(float(name[3:]) / 100,)) for name in names if PER_CENT.fullmatch(name)}
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"unknown evaluation mode {name!r}; {did_you_mean(name, known)}")
+        if known[name] is None:
+            raise RecipeError(f"evaluation mode {name!r} scores windows; say how large, as in crop: [1024, 1024]")
+        if names.count(name) > 1:
+            raise RecipeError(f"evaluation mode {name!r} is asked for twice; name each mode once")
+    return [known[name] for name in names]
+
+
+def _whole_image_modes(scales: tuple[float, ...], start: dict[str, int | None]) -> dict[str, Mode | None]:
+    return {
         "ss": Mode("ss", round_to=32, **start),
-        "ssc": Mode("ssc", **crops),
-        "msf": Mode("msf", round_to=32, **multi, **start),
-        # The reference takes the exponential only where it also mirrors, so ssc goes without.
-        "mscf": Mode("mscf", exponential=True, **multi, **crops),
-        "mscf_old": Mode("mscf_old", exponential=True, **multi, **{**crops, "stride": _stride(crop, Fraction(5, 6))}),
+        "msf": Mode("msf", scales=tuple(scales), flip=True, round_to=32, **start),
         "seg50": Mode("seg50", scales=(0.5,)),
         "seg75": Mode("seg75", scales=(0.75,)),
     }
-    for name in names:
-        if name not in table:
-            raise RecipeError(f"unknown evaluation mode {name!r}; {did_you_mean(name, table)}")
-        if names.count(name) > 1:
-            raise RecipeError(f"evaluation mode {name!r} is asked for twice; name each mode once")
-    return [table[name] for name in names]
+
+
+def _ade_modes(padding_constant: int) -> dict[str, Mode | None]:
+    common = {"scales": (), "longest": ADE_LONGEST, "round_to": padding_constant}
+    return {
+        "ade_ss": Mode("ade_ss", short_sides=(ADE_SINGLE,), **common),
+        "ade_ms": Mode("ade_ms", short_sides=ADE_SHORT_SIDES, **common),
+    }
+
+
+def _crop_modes(crop: Size | None, scales: tuple[float, ...], start: dict[str, int | None]) -> dict[str, Mode | None]:
+    """By name; None in place of each mode while there is no crop."""
+    if crop is None:
+        return dict.fromkeys(("ssc", "mscf", "mscf_old"))
+    windows = {"crop": tuple(crop), "stride": _stride(crop, Fraction(2, 3)), **start}
+    multi = {"scales": tuple(scales), "flip": True, "exponential": True}
+    return {
+        # The reference takes the exponential only where it also mirrors, so ssc goes without.
+        "ssc": Mode("ssc", **windows),
+        "mscf": Mode("mscf", **multi, **windows),
+        "mscf_old": Mode("mscf_old", **multi, **{**windows, "stride": _stride(crop, Fraction(5, 6))}),
+    }
 
 
 def _stride(crop: Size, share: Fraction) -> Size:

@@ -20,7 +20,7 @@ from torch import nn
 from segcore.data.datasets import Samples, read_label_ids
 from segcore.data.transforms import normalise
 from segcore.errors import SegcoreError
-from segcore.evaluate.engine import predict
+from segcore.evaluate.engine import predict, short_side_scores
 from segcore.evaluate.modes import Mode
 from segcore.files import atomic_write
 from segcore.progress import Progress
@@ -76,10 +76,14 @@ def predict_missing(
     done = len(mine) - len(todo)
     with Progress("evaluate", len(mine), start=done, quiet=rank > 0) as progress:
         for i, missing in todo.items():
-            image = torch.from_numpy(normalise(samples.image(i), mean, std)).to(device)
-            size = samples.label(i).shape
+            photograph, size, count = samples.image(i), samples.label(i).shape, samples.labels.num_classes
+            image = torch.from_numpy(normalise(photograph, mean, std)).to(device)
             for mode in missing:
-                classes = predict(net, image, size, mode, samples.labels.num_classes, batch)
+                if mode.short_sides:
+                    total = short_side_scores(net, photograph, size, mode, count, mean, std, device)
+                    classes = total.argmax(0).to(torch.uint8)
+                else:
+                    classes = predict(net, image, size, mode, count, batch)
                 write_prediction(prediction_path(folder, mode, names[i]), classes.cpu().numpy())
             progress.advance(1, names[i].rpartition("/")[2])
 

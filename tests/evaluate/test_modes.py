@@ -70,6 +70,24 @@ def test_unknown_mode_names_the_nearest() -> None:
         modes_for(["ss", "mscff"], crop=(64, 64))
 
 
+@pytest.mark.parametrize("name, scale", [("seg50", 0.5), ("seg62.5", 0.625), ("seg100", 1.0), ("seg150", 1.5)])
+def test_any_per_cent_is_a_mode(name: str, scale: float) -> None:
+    assert modes_for([name]) == [Mode(name, scales=(scale,))]
+
+
+@pytest.mark.parametrize("name", ["seg050", "seg50.0", "seg", "seg0", "seg50x", "seg1e2"])
+def test_a_per_cent_is_written_in_one_way_only(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"unknown evaluation mode {name!r}"):
+        modes_for([name])
+
+
+def test_only_crop_modes_need_a_crop() -> None:
+    assert [mode.name for mode in modes_for(["ss", "msf", "seg50", "ade_ms"])] == ["ss", "msf", "seg50", "ade_ms"]
+    for name in ("ssc", "mscf", "mscf_old"):
+        with pytest.raises(RecipeError, match=f"'{name}' scores windows; say how large"):
+            EvaluateRecipe(modes=(name,))
+
+
 def test_repeated_mode_and_two_start_sizes_are_refused() -> None:
     with pytest.raises(RecipeError, match="twice"):
         modes_for(["ss", "ss"], crop=(64, 64))
