@@ -7,41 +7,25 @@ import numpy as np
 from pipeline.reporting.inputs import Run
 from pipeline.reporting.page import Cell, KeyFigure, KeyFigures, Notice, Picture, Section, Table, Text
 from pipeline.reporting.words import NONE, digits, percent, plain, setting, size
+from segcore.evaluate.uncertainty import Counts, miou_interval
 from segcore.visualize import confusion_figure, figure_png, figure_svg
-
-RESAMPLES = 1000
 
 
 def image_miou(run: Run) -> np.ndarray:
-    """mIoU of each image in the first mode, float64 N: mean over the classes in its label or prediction."""
-    return _mean_iou(*_counts(run))
+    """mIoU of each image in the first mode, float64 N: mean over the classes in its label or its prediction."""
+    return _counts(run, run.mode).image_miou()
 
 
-def interval(run: Run) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the first mode's mIoU over the validation images; None without counts per image.
+def interval(run: Run, mode: str) -> tuple[float, float] | None:
+    """95 % bootstrap interval of a mode's mIoU over the validation images; None without counts per image.
 
     It shows how much the figure hangs on these images; how much it hangs on the seed, only other seeds can tell.
     """
-    if f"{run.mode}_tp" not in run.counts:
-        return None
-    counts = _counts(run)
-    images = len(counts[0])
-    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
-    low, high = np.quantile(_mean_iou(*(draws @ count for count in counts)), [0.025, 0.975])
-    return float(low), float(high)
+    return miou_interval(_counts(run, mode)) if f"{mode}_tp" in run.counts else None
 
 
-def _counts(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    tp, fp, fn = (run.counts[f"{run.mode}_{name}"] for name in ("tp", "fp", "fn"))
-    return tp, fp, fn
-
-
-def _mean_iou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
-    """Counts ×C -> mean over the present classes; nan where there is none."""
-    union = tp + fp + fn
-    ratio = np.divide(tp, union, out=np.zeros(union.shape), where=union > 0)
-    present = (union > 0).sum(-1)
-    return np.divide(ratio.sum(-1), present, out=np.full(present.shape, np.nan), where=present > 0)
+def _counts(run: Run, mode: str) -> Counts:
+    return Counts(*(run.counts[f"{mode}_{name}"] for name in ("tp", "fp", "fn")))
 
 
 def result_section(run: Run, speed: KeyFigure | None) -> Section:
@@ -61,27 +45,33 @@ def result_section(run: Run, speed: KeyFigure | None) -> Section:
 
 def _headline_note(run: Run) -> str:
     score = run.scores[run.mode]
-    bounds = interval(run)
-    spread = f"{percent(bounds[0])} – {percent(bounds[1])} in 95 % of resamples of the images; " if bounds else ""
+    bounds = interval(run, run.mode)
+    spread = f"{_range(bounds)} in 95 % of resamples of the images; " if bounds else ""
     return f"{spread}mean of {score['classes_averaged']} classes, {score['images']} images"
+
+
+def _range(bounds: tuple[float, float] | None) -> str:
+    return " – ".join(map(percent, bounds)) if bounds else NONE
 
 
 def modes_table(run: Run) -> Table:
     """One row a mode and the baseline, each with what one must know to compare it."""
-    numbers = ("mIoU %", "classes averaged", "pixel accuracy %", "mean accuracy %")
+    accuracies = ("pixel accuracy %", "mean accuracy %", "boundary mIoU %")
+    numbers = ("mIoU %", "95 % interval", "classes averaged", *accuracies)
     scores = [*run.scores.values(), *([run.baseline] if run.baseline else [])]
-    rows = [_mode_row(score) for score in scores]
+    rows = [_mode_row(run, score) for score in scores]
     caption = (
         "mIoU is the mean over the classes that occur in a label or a prediction, from one confusion matrix of all "
         "images at the labels' own size, ignored pixels left out. `majority` predicts, whatever the image, the most "
-        "frequent training label at each pixel: what a method is worth begins above it. Sizes are H×W."
+        "frequent training label at each pixel: what a method is worth begins above it. The interval is the bootstrap "
+        "over images. Sizes are H×W."
     )
-    return Table(("mode", *numbers, "scales", "flip", "crop", "stride"), rows, "lrrrrlccc", caption)
+    return Table(("mode", *numbers, "scales", "flip", "crop", "stride"), rows, "lrrrrrrlccc", caption)
 
 
-def _mode_row(score: dict) -> list[str]:
-    numbers = [percent(score["miou"]), str(score["classes_averaged"])]
-    numbers += [percent(score["pixel_accuracy"]), percent(score.get("mean_accuracy"))]
+def _mode_row(run: Run, score: dict) -> list[str]:
+    numbers = [percent(score["miou"]), _range(interval(run, score["mode"])), str(score["classes_averaged"])]
+    numbers += [percent(score.get(name)) for name in ("pixel_accuracy", "mean_accuracy", "boundary_miou")]
     protocol = score.get("protocol") or {}
     shape = [size(protocol.get(key)) for key in ("crop", "stride")]
     return [f"`{score['mode']}`", *numbers, plain(protocol.get("scales")), plain(protocol.get("flip")), *shape]

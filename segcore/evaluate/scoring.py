@@ -1,8 +1,8 @@
 """From predicted label maps to the metrics files.
 
-`<mode>.json` holds the protocol, the scores, the IoU per class and the confusion matrix; `images.npz` the counts per
-image and class, from which two evaluations can be compared image by image. Neither holds anything that changes from
-run to run.
+`<mode>.json` holds the protocol, the scores with their definitions, and the confusion matrix; `images.npz` the counts
+per image and class, from which two evaluations can be compared image by image; `insight/` where the score was lost.
+None holds anything that changes from run to run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,37 @@ import numpy as np
 from segcore.data.datasets import Samples, read_label_ids
 from segcore.errors import DataError
 from segcore.evaluate import confusion
+from segcore.evaluate.boundary import boundary_counts
+from segcore.evaluate.insight import Insight, Scene, write_insight
+from segcore.evaluate.metrics import metrics
 from segcore.evaluate.modes import Mode
 from segcore.evaluate.predictions import prediction_path, read_prediction
+from segcore.evaluate.uncertainty import Counts
 from segcore.files import atomic_write, write_json
 
 MAJORITY = "majority"
+
+
+class Tally:
+    """What is counted of one mode: `matrix` int64 C×C, `boundary` int64 2×C, and TP, FP, FN of each image."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.matrix = np.zeros((num_classes, num_classes), np.int64)
+        self.boundary = np.zeros((2, num_classes), np.int64)
+        self._images: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, label: np.ndarray, prediction: np.ndarray, where: str) -> None:
+        """Counts one image; arguments and errors as `confusion_matrix`."""
+        classes = len(self.matrix)
+        matrix = confusion.confusion_matrix(label, prediction, classes, where=where)
+        self.matrix += matrix
+        self.boundary += boundary_counts(label, prediction, classes)
+        self._images.append(confusion.hits(matrix))
+
+    @property
+    def counts(self) -> Counts:
+        """Per image, in the order in which they were added."""
+        return Counts(*np.stack(self._images, 1))
 
 
 def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path) -> dict[str, dict]:
@@ -31,7 +57,7 @@ def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path) -> d
         samples: the labels.
         modes: what was predicted.
         folder: as `predict_missing` left it.
-        out: gets `<mode>.json` for each mode, and `images.npz`.
+        out: gets `<mode>.json` for each mode, `images.npz`, and the tables of `insight/`.
 
     Returns:
         The content of each JSON file by mode.
@@ -40,22 +66,29 @@ def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path) -> d
         DataError: a prediction of another size than its label, or labels without a pixel that counts.
     """
     classes = samples.labels.num_classes
-    totals = {mode.name: np.zeros((classes, classes), np.int64) for mode in modes}
-    rows: dict[str, list[np.ndarray]] = {f"{m.name}_{kind}": [] for m in modes for kind in ("tp", "fp", "fn")}
+    tallies = {mode.name: Tally(classes) for mode in modes}
+    insights = {mode.name: Insight(classes) for mode in modes}
     for i, name in enumerate(samples.names):
         label = samples.label(i)
+        scene = Scene.of(label)
         for mode in modes:
             path = prediction_path(folder, mode, name)
-            matrix = confusion.confusion_matrix(label, read_prediction(path), classes, where=str(path))
-            totals[mode.name] += matrix
-            for kind, counts in zip(("tp", "fp", "fn"), confusion.hits(matrix), strict=True):
-                rows[f"{mode.name}_{kind}"].append(counts)
-    reports = {mode.name: report(mode.name, _protocol(mode), totals[mode.name], samples) for mode in modes}
+            prediction = read_prediction(path)
+            tallies[mode.name].add(label, prediction, str(path))
+            insights[mode.name].add(scene, prediction)
+    counts = {name: tally.counts for name, tally in tallies.items()}
+    reports = {mode.name: report(mode.name, _protocol(mode), tallies[mode.name], samples) for mode in modes}
     for name, content in reports.items():
         write_json(Path(out) / f"{name}.json", content)
-    with atomic_write(Path(out) / "images.npz") as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, names=np.array(samples.names), **{key: np.stack(row) for key, row in rows.items()})
+    _write_counts(Path(out) / "images.npz", samples, counts)
+    write_insight(Path(out) / "insight", insights, counts, samples.names, samples.labels.names)
     return reports
+
+
+def _write_counts(path: Path, samples: Samples, counts: dict[str, Counts]) -> None:
+    arrays = {f"{mode}_{kind}": part for mode, found in counts.items() for kind, part in vars(found).items()}
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, names=np.array(samples.names), **arrays)
 
 
 def score_majority(majority: Path, samples: Samples, out: Path) -> dict:
@@ -66,39 +99,26 @@ def score_majority(majority: Path, samples: Samples, out: Path) -> dict:
         samples: the labels.
         out: gets `majority.json`, in the form of a mode's.
     """
-    everywhere = read_label_ids(majority)
-    total = np.zeros((samples.labels.num_classes,) * 2, np.int64)
+    everywhere, tally = read_label_ids(majority), Tally(samples.labels.num_classes)
     for i in range(len(samples)):
         label = samples.label(i)
         prediction = cv2.resize(everywhere, label.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        total += confusion.confusion_matrix(label, prediction, len(total), where=str(majority))
-    content = report(MAJORITY, {"prediction": "majority label of each pixel over the training list"}, total, samples)
+        tally.add(label, prediction, str(majority))
+    content = report(MAJORITY, {"prediction": "majority label of each pixel over the training list"}, tally, samples)
     write_json(Path(out) / f"{MAJORITY}.json", content)
     return content
 
 
-def report(mode: str, protocol: dict, matrix: np.ndarray, samples: Samples) -> dict:
-    """What a mode's JSON file holds; fractions are in 0 … 1, the IoU of an absent class is null.
+def report(mode: str, protocol: dict, tally: Tally, samples: Samples) -> dict:
+    """What a mode's JSON file holds; see `metrics.DEFINITIONS`.
 
     Raises:
         DataError: no pixel counts.
     """
-    if not matrix.any():
+    if not tally.matrix.any():
         raise DataError(f"{samples.label_path(0)} and all other labels of the list hold ignored pixels only")
-    value, averaged = confusion.miou(matrix)
-    per_class = zip(samples.labels.names, confusion.iou(matrix).tolist(), strict=True)
-    return {
-        "mode": mode,
-        "protocol": protocol,
-        "miou": value,
-        "classes_averaged": averaged,
-        "pixel_accuracy": confusion.pixel_accuracy(matrix),
-        "mean_accuracy": confusion.mean_accuracy(matrix),
-        "frequency_weighted_iou": confusion.frequency_weighted_iou(matrix),
-        "iou": {name: None if np.isnan(one) else one for name, one in per_class},
-        "confusion": matrix.tolist(),
-        "images": len(samples),
-    }
+    numbers = metrics(tally.matrix, tally.boundary, tally.counts, samples.labels)
+    return {"mode": mode, "protocol": protocol, "images": len(samples), **numbers}
 
 
 def _protocol(mode: Mode) -> dict:

@@ -75,6 +75,7 @@ def test_scores_every_mode_and_the_baseline(project: Path, capsys: pytest.Captur
     out = project / "work/evaluate"
     assert sorted(path.name for path in out.iterdir()) == [
         "images.npz",
+        "insight",
         "majority.json",
         "predictions",
         "ss.json",
@@ -153,5 +154,5 @@ def test_two_processes_write_the_same_files(project: Path) -> None:
     ended = subprocess.run([sys.executable, "-m", "pipeline.evaluate"], env=environment, capture_output=True)
     assert ended.returncode == 0, ended.stderr.decode()
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == alone
-    assert len(alone) == 4 + 6
+    assert len(alone) == 4 + 4 + 6  # scores, insight, predictions
     assert not [path for path in (project / "work/resume/evaluate").iterdir() if path.is_dir()]

@@ -49,8 +49,8 @@ def test_files_and_their_form(tiny: TinyNet, samples: Samples, tmp_path: Path) -
     result = run(tiny, samples, tmp_path)
     report = json.loads((tmp_path / "out/mscf.json").read_text())
     assert report == result["mscf"]
-    assert list(report)[:5] == ["mode", "protocol", "miou", "classes_averaged", "pixel_accuracy"]
-    assert list(report)[5:] == ["mean_accuracy", "frequency_weighted_iou", "iou", "confusion", "images"]
+    assert list(report)[:5] == ["mode", "protocol", "images", "miou", "miou_interval"]
+    assert set(report) - {"mode", "protocol", "images", "definitions"} == set(report["definitions"]) - {"counts"}
     assert report["mode"] == "mscf" and report["images"] == 5
     protocol = report["protocol"]
     assert (protocol["scales"], protocol["flip"], protocol["crop"]) == ([0.5, 1.0], True, [32, 48])
@@ -58,6 +58,8 @@ def test_files_and_their_form(tiny: TinyNet, samples: Samples, tmp_path: Path) -
     assert {path for path in contents(tmp_path / "out") if path.endswith(".png")} == {
         f"predictions/{mode}/{name}.png" for mode in ("ss", "mscf") for name in NAMES
     }
+    tables = {path for path in contents(tmp_path / "out") if path.startswith("insight/")}
+    assert tables == {f"insight/{n}.csv" for n in ("worst_images", "confusions", "object_size", "boundary_distance")}
 
 
 def test_counts_per_image_add_up_to_the_matrix(tiny: TinyNet, samples: Samples, tmp_path: Path) -> None:
