@@ -129,12 +129,12 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, width: int, num_classes: int, factor: int, generation: Generation) -> None:
         super().__init__()
-        shuffle = factor if generation.enlargement == "shuffle" else 1
+        shuffled = generation.enlargement == "shuffle"
         # What `enlarge` is to do with the logits.
         self.stride = {"factor": factor, "shuffle": 1, "corners": None}[generation.enlargement]
         self.conv = ConvBNReLU(inputs, width)
-        self.conv_out = nn.Conv2d(width, num_classes * shuffle**2, 1, bias=generation.bias)
-        self.shuffle = nn.PixelShuffle(shuffle)
+        self.conv_out = nn.Conv2d(width, num_classes * (factor**2 if shuffled else 1), 1, bias=generation.bias)
+        self.shuffle = nn.PixelShuffle(factor) if shuffled else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""

@@ -22,11 +22,11 @@ PADDED = [name for name in NAMES if name not in UNPADDED + SCENE]
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("size", [(64, 64), (96, 128), (65, 33), (50, 90)])
-def test_logits_have_the_inputs_size(name, size):
+def test_logits_have_the_inputs_size(name):
     net = build_model(name, 5).eval()
     with torch.no_grad():
-        assert net(torch.randn(1, 3, *size)).shape == (1, 5, *size)
+        for size in [(64, 64), (96, 128), (65, 33), (50, 90)]:
+            assert net(torch.randn(1, 3, *size)).shape == (1, 5, *size)
 
 
 @pytest.mark.parametrize("name", NAMES)
