@@ -20,6 +20,7 @@ _HOMES = {
     "build_model": "segcore.models",
     "load_weights": "segcore.models.checkpoints.released",
     "LoadReport": "segcore.models.checkpoints.state",
+    "fuse": "segcore.models.fuse",
     "load_model": "segcore.predict",
     "Predictor": "segcore.predict",
 }

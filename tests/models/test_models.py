@@ -256,3 +256,42 @@ class TestWeights:
         torch.save({"detail": children["detail"]}, tmp_path / "half.pth")
         with pytest.raises(CheckpointError, match="lacks bga, segment"):
             load_backbone(target, tmp_path / "half.pth")
+
+
+class TestFinetuning:
+    """From weights for other classes, or from a backbone alone, and only if asked for."""
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_another_class_count_leaves_the_classifiers_fresh_and_says_so(self, name, tmp_path):
+        source, target = build_model(name, 6, auxiliary=True), build_model(name, 4, auxiliary=True)
+        torch.save(source.state_dict(), tmp_path / "w.pth")
+        fresh = {key: value.clone() for key, value in target.state_dict().items()}
+        with pytest.raises(CheckpointError, match="the model wants"):
+            load_weights(target, tmp_path / "w.pth")
+        report = load_weights(target, tmp_path / "w.pth", finetune=True)
+        classifiers = {id(p) for convolution in target.classifiers() for p in convolution.parameters()}
+        assert set(report.fresh) == {n for n, p in target.named_parameters() if id(p) in classifiers}
+        for key, value in target.state_dict().items():
+            assert torch.equal(value, fresh[key] if key in report.fresh else source.state_dict()[key]), key
+
+    def test_heads_that_the_file_lacks_stay_fresh(self, tmp_path):
+        source, target = build_model("bisenetv2", 4), build_model("bisenetv2", 4, auxiliary=True)
+        torch.save(source.state_dict(), tmp_path / "w.pth")
+        report = load_weights(target, tmp_path / "w.pth", finetune=True)
+        assert {key.split(".")[0] for key in report.fresh} == {"aux2", "aux3", "aux4", "aux5_4"}
+
+    def test_a_file_that_lacks_more_is_refused_all_the_same(self, tmp_path):
+        state = build_model("bisenetv2", 6).state_dict()
+        state.pop("detail.S1.0.conv.weight")
+        torch.save(state, tmp_path / "w.pth")
+        with pytest.raises(CheckpointError, match="missing detail.S1.0.conv.weight"):
+            load_weights(build_model("bisenetv2", 4), tmp_path / "w.pth", finetune=True)
+
+    def test_a_backbone_alone_is_no_network(self, tmp_path):
+        source, target = build_model("bisenetv2", 4), build_model("bisenetv2", 4)
+        torch.save({name: getattr(source, name).state_dict() for name in source.backbone}, tmp_path / "b.pth")
+        with pytest.raises(CheckpointError, match="holds a backbone only"):
+            load_weights(target, tmp_path / "b.pth")
+        report = load_weights(target, tmp_path / "b.pth", finetune=True)
+        assert {key.split(".")[0] for key in report.fresh} == {"head"}
+        assert torch.equal(target.bga.conv[0].weight, source.bga.conv[0].weight)

@@ -25,22 +25,33 @@ def load_backbone(model: nn.Module, path: str | Path) -> LoadReport:
         CheckpointError: the file lacks a module or does not fit.
     """
     content = _nested(load(Path(path)), model, path)
-    children = {name: content[name] for name in model.backbone if isinstance(content, dict) and name in content}
-    if set(children) != set(model.backbone):
-        missing = sorted(set(model.backbone) - set(children))
+    if missing := _missing(content, model):
         raise CheckpointError(f"{path}: not a backbone file, it lacks {', '.join(missing)}")
-    loaded, dropped = 0, sorted(set(content) - set(children))
-    for name, state in children.items():
-        report = load_state(model.get_submodule(name), state, f"{path} ({name})")
+    loaded, dropped = 0, sorted(set(content) - set(model.backbone))
+    for name in model.backbone:
+        report = load_state(model.get_submodule(name), content[name], f"{path} ({name})")
         loaded += report.loaded
         dropped += [f"{name}.{entry}" for entry in report.dropped]
-    return LoadReport(loaded, tuple(dropped))
+    inside = tuple(f"{name}." for name in model.backbone)
+    return LoadReport(loaded, tuple(dropped), tuple(name for name in model.state_dict() if not name.startswith(inside)))
+
+
+def is_backbone(content: Any, model: nn.Module, path: str | Path) -> bool:
+    """Whether a file's content is a backbone of the model and nothing more."""
+    return not _missing(_nested(content, model, path), model)
+
+
+def _missing(nested: Any, model: nn.Module) -> list[str]:
+    parts = nested if isinstance(nested, Mapping) else {}
+    return sorted(name for name in model.backbone if not isinstance(parts.get(name), Mapping))
 
 
 def _nested(content: Any, model: nn.Module, path: str | Path) -> Any:
     """A file of another form as {module: its state dict}; what it holds beside gets None. Other content as it is."""
-    flat = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    if "encoder" in model.backbone and isinstance(content, Mapping) and "encoder" not in content:
+    if not isinstance(content, Mapping):
+        return content
+    flat = content["state_dict"] if isinstance(content.get("state_dict"), Mapping) else content
+    if "encoder" in model.backbone and "encoder" not in content:
         return scene.nest(unwrap(content, path))
     if stdc.KEY in flat:
         state, unused = stdc.translate(unwrap(content, path), prefix="")

@@ -17,7 +17,7 @@ from segcore.files import sha256
 from segcore.models import build_model
 from segcore.models.catalogue import card
 from segcore.models.checkpoints import scene
-from segcore.models.checkpoints.released import read_release
+from segcore.models.checkpoints.released import understand
 from segcore.models.checkpoints.state import LoadReport, load_state
 
 Input = Literal["rgb", "bgr255"]
@@ -48,7 +48,7 @@ def convert(
         CheckpointError: the file cannot be read or does not fit the network.
         RecipeError: something must be said that the file does not tell.
     """
-    release, where = read_release([*paths])
+    release, where = understand({path: load(Path(path)) for path in paths})
     if release.networks and name not in release.networks:
         raise CheckpointError(f"{where}: holds weights of {' or '.join(release.networks)}, not of {name}")
     state, own_statistics = _input(dict(release.state), name, given_input)

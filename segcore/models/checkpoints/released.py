@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from segcore.checkpoint import load
 from segcore.errors import CheckpointError
 from segcore.models.checkpoints import coincheung, scene, stdc
+from segcore.models.checkpoints.backbones import is_backbone, load_backbone
 from segcore.models.checkpoints.state import LoadReport, Release, load_state, unwrap
 
 READERS = (coincheung.read, scene.read, stdc.read)
@@ -29,31 +31,43 @@ def load_weights(model: nn.Module, path: Paths, *, finetune: bool = False) -> Lo
     Args:
         model: from `build_model`; unchanged if anything is wrong.
         path: the file, or the two.
-        finetune: for another class count than the file's: its classifiers, and heads that it lacks, keep their fresh
-            weights, and `LoadReport.fresh` names them.
+        finetune: for another class count than the file's, and for files of a backbone alone: classifiers that do not
+            fit, and what the file lacks as a whole, keep their fresh weights, and `LoadReport.fresh` names them.
 
     Raises:
         CheckpointError: no such file, damaged, with code in it, another network's, half of one, or any other missing,
             surplus or misshapen key.
     """
-    release, where = read_release(path)
+    paths = [path] if isinstance(path, str | Path) else path
+    contents = {each: load(Path(each)) for each in paths}
+    if len(contents) == 1 and is_backbone(contents[paths[0]], model, paths[0]):
+        if finetune:
+            return load_backbone(model, paths[0])
+        raise CheckpointError(
+            f"{paths[0]}: holds a backbone only; give the whole network's file (scene parsing: both files), or "
+            "finetune=True to start from it"
+        )
+    release, where = understand(contents)
     if release.networks and model.arch not in release.networks:
         raise CheckpointError(f"{where}: holds weights of {' or '.join(release.networks)}, not of {model.arch}")
     report = load_state(model, release.state, where, finetune=finetune)
     return replace(report, dropped=release.dropped + report.dropped)
 
 
-def read_release(path: Paths) -> tuple[Release, str]:
-    """What a file (or two) holds, in our names, and how to call it in a message.
+def understand(contents: Mapping[str | Path, Any]) -> tuple[Release, str]:
+    """What a file (or an encoder's and a decoder's) holds, in our names, and how to call it in a message.
 
-    `Release.networks` is empty where the keys are of no code base known.
+    Args:
+        contents: path -> what `load` read there.
+
+    Returns:
+        `Release.networks` is empty where the keys are of no code base known.
 
     Raises:
-        CheckpointError: no such file, damaged, with code in it, half of a network, or no state dict.
+        CheckpointError: half of a network, or no state dict.
     """
-    paths = [path] if isinstance(path, str | Path) else path
-    state = scene.combine({each: unwrap(load(Path(each)), each) for each in paths})
-    return identify(state) or Release((), state), ", ".join(map(str, paths))
+    state = scene.combine({path: unwrap(content, path) for path, content in contents.items()})
+    return identify(state) or Release((), state), ", ".join(map(str, contents))
 
 
 def identify(state: Mapping[str, Tensor]) -> Release | None:
