@@ -55,12 +55,13 @@ def test_channels_last(net, images):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bf16(net, images):
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        ours = net(images)
-        classes = ours.argmax(1)
-    assert _deviation(net, images, ours) <= 0.2  # 8 bits through dozens of layers
     with torch.no_grad():
-        assert (classes == net(images).argmax(1)).float().mean() >= 0.95
+        with torch.autocast("cpu", torch.bfloat16):
+            ours = net(images).float()
+        expected = net(images)
+    # 8 bits through dozens of layers, measured as noise to signal.
+    assert (ours - expected).square().mean().sqrt() <= 0.08 * expected.std()
+    assert (ours.argmax(1) == expected.argmax(1)).float().mean() >= 0.9
 
 
 def _compiled(net: nn.Module, images: Tensor, backend: str) -> Tensor:
