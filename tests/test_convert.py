@@ -155,8 +155,9 @@ def test_the_table_of_networks(capsys):
     first, second = json.loads(capsys.readouterr().out)
     assert first["name"] == "stdc1" and first["gmac"] == pytest.approx(16.863, abs=1e-3)
     assert second["parameters"] == 3358627 and second["gmac"] == pytest.approx(98.413, abs=1e-3)
-    assert main(["models", "resnet50_ppm"]) == 0
-    assert "no published number" in " ".join(capsys.readouterr().out.split())
+    assert main(["models", "resnet50_ppm", "--markdown"]) == 0
+    assert "| no published number |" in capsys.readouterr().out
+    assert main(["models", "stdc1"]) == 0 and "16.9" in capsys.readouterr().out
     assert "did you mean" in refused(capsys, "models", "bisenet2")
 
 

@@ -88,7 +88,7 @@ def test_a_missing_half_is_named(files):
     for given, found in (
         (encoder, r"encoder_epoch_20.pth: holds a backbone only; .*both files"),
         ([decoder], r"decoder_epoch_20.pth \(decoder\): give both"),
-        ([encoder, encoder], r"\(encoder\): give both"),
+        ([encoder, encoder], r"encoder_epoch_20.pth: holds a backbone only; .*both files"),
     ):
         with pytest.raises(CheckpointError, match=found):
             load_weights(net, given)
