@@ -72,7 +72,7 @@ def run(recipe: EvaluateRecipe, file: ModelFile, samples: Samples, progress: Pat
         results = evaluate(
             file.network(process.device),
             samples,
-            recipe.build(),
+            recipe.build(file.model),
             **file.normalisation,
             out=EVALUATE,
             progress_dir=progress,

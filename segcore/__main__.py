@@ -16,6 +16,8 @@ from segcore.errors import SegcoreError
 COMMANDS = {
     "models": "table of all networks: size, cost, published numbers",
     "convert": "a released checkpoint -> ours, with everything needed to use it",
+    "evaluate": "score a model file on a list of images",
+    "compare": "two evaluations of the same images: is the difference more than chance?",
 }
 
 

@@ -66,6 +66,11 @@ def difference(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return picture
 
 
+def side_by_side(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Photograph H×W×3 | label H×W | prediction H×W in one picture H×3W×3; ignored pixels are black."""
+    return np.hstack([image, colorize(truth, palette), colorize(prediction, palette)])
+
+
 def fit_width(image: np.ndarray, width: int) -> np.ndarray:
     """Scaled down to `width` pixels; never up. H×W labels stay labels (nearest), photographs H×W×3 are averaged."""
     if image.shape[1] <= width:

@@ -3,7 +3,8 @@
     >>> modes = modes_for(["ss", "mscf"], crop=(1024, 1024))
     >>> evaluate(net, Samples.read("lists/val.csv"), modes, mean, std, "work/evaluate", "work/resume")["ss"]["miou"]
 
-`modes` says what a mode is, `engine` runs one on one image, `predictions` keeps the label maps, `scoring` counts.
+`modes` says what a mode is, `engine` runs one on one image, `predictions` keeps the label maps, `scoring` counts;
+`metrics` says what the numbers mean, `uncertainty` and `comparison` what they are worth, `insight` what they hide.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from segcore.data.datasets import Samples
 from segcore.errors import DataError
 from segcore.evaluate.modes import EvaluateRecipe, Mode, modes_for
 from segcore.evaluate.predictions import await_predictions, copy_predictions, predict_missing
+from segcore.evaluate.refusals import refuse_overlap
 from segcore.evaluate.scoring import score, score_majority
 
 __all__ = ["EvaluateRecipe", "Mode", "evaluate", "modes_for", "refuse_overlap", "score_majority"]
@@ -36,6 +38,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     share: tuple[int, int] = (0, 1),
     patience: float = 1800.0,
+    scored: bool = True,
 ) -> dict[str, dict] | None:
     """Predicts and scores every image of a list once, whatever the number of processes.
 
@@ -45,13 +48,15 @@ def evaluate(
         modes: the protocols, see `modes_for`.
         mean: of the RGB channels, range 0 … 1.
         std: likewise.
-        out: gets `<mode>.json` for each mode, `images.npz` and `predictions/<mode>/<name>.png` (uint8 train ids).
+        out: gets `<mode>.json` for each mode, `images.npz`, `insight/` and `predictions/<mode>/<name>.png` (uint8
+            train ids).
         progress_dir: keeps finished predictions; must be another one for other weights, modes, list or code. A run
             that was killed goes on from there. The caller removes it when the result is safe.
         batch: windows in one forward pass.
         device: where the net is.
         share: (rank, world size) of this process; all of them see the same folders.
         patience: seconds that rank 0 waits for the next prediction of another process.
+        scored: False keeps it at the predictions, for a test set whose labels are not public.
 
     Returns:
         On rank 0 the content of each JSON file by mode; None on the others, which only predict.
@@ -67,15 +72,4 @@ def evaluate(
         return None
     await_predictions(samples, modes, progress_dir, patience)
     copy_predictions(samples, modes, progress_dir, Path(out) / "predictions")
-    return score(samples, modes, progress_dir, out)
-
-
-def refuse_overlap(samples: Samples, training: Samples) -> None:
-    """Raises DataError if an image to be scored was trained on."""
-    trained = {training.image_path(i) for i in range(len(training))}
-    shared = [path for path in map(samples.image_path, range(len(samples))) if path in trained]
-    if shared:
-        raise DataError(
-            f"{shared[0]}: stands in both the training and the validation list ({len(shared)} such in all); "
-            "a score on it would mean nothing, so take it out of one of them"
-        )
+    return score(samples, modes, progress_dir, out) if scored else {}

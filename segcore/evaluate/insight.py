@@ -9,8 +9,8 @@ An object is an 8-connected component of a class in the label: touching cars are
 image's pixels, medium up to 1 %, large beyond. Its true positives and false negatives are its own; which object a false
 positive belongs to nobody can say, so each image's false positives of a class are shared among that class's objects
 there in proportion to their area (as in Wang et al., NeurIPS 2023, arXiv 2310.19252); those of an image without the
-class belong to none and are left out. The distance of a pixel is that to the nearest other class in the label, in
-pixels, diagonals counting 1; ignored pixels and the image's end are no boundary.
+class belong to none and are left out. The distance of a pixel is 1 where two classes of the label touch, and one more
+for every step from there in any of eight directions; ignored pixels and the image's end are no boundary.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Scene:
 
     Attributes:
         label: uint8 H×W of train ids, 255 = ignored.
-        band: uint8 H×W, each pixel's band of distance to the next class.
+        band: uint8 H×W, which band of distances to the nearest boundary a pixel is in.
         place: int32 H×W, the number of the object a pixel belongs to, 0 where ignored.
         classes: int64 K+1, the class of each object (that of number 0 is meaningless, as below).
         area: int64 K+1, in pixels.
@@ -61,9 +61,9 @@ class Scene:
         """Looks at one uint8 H×W label."""
         place, classes = np.zeros(label.shape, np.int32), [0]
         for number in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:IGNORE]).tolist():
-            mask = (label == number).view(np.uint8)
-            count, parts = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_32S)
-            cv2.add(parts, len(classes) - 1, place, mask)
+            mask = label == number
+            count, parts = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+            np.copyto(place, parts + (len(classes) - 1), where=mask)
             classes += [number] * (count - 1)
         area = np.bincount(place.ravel(), minlength=len(classes))
         size = np.searchsorted(np.array(SIZE_LIMITS) * label.size, area)

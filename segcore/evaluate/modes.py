@@ -95,7 +95,6 @@ class EvaluateRecipe:
         batch: windows in one forward pass; changes speed and memory, and the scores by rounding only.
         start_shortside: see `Mode.shortside`.
         start_longside: see `Mode.longside`.
-        padding_constant: what the ade modes round sides up to; the reference has 32 for UPerNet and HRNet, else 8.
         code: digest of the code that evaluates.
 
     Raises:
@@ -108,21 +107,20 @@ class EvaluateRecipe:
     batch: Positive = 4
     start_shortside: Positive | None = None
     start_longside: Positive | None = None
-    padding_constant: Positive = 8
     code: str = ""
 
     def __post_init__(self) -> None:
         self.build()  # so that a wrong name is found before anything is downloaded
 
-    def build(self) -> list[Mode]:
-        """The modes themselves."""
+    def build(self, model: str = "") -> list[Mode]:
+        """The modes themselves, for the network of that name."""
         return modes_for(
             self.modes,
             scales=self.scales,
             crop=self.crop,
             shortside=self.start_shortside,
             longside=self.start_longside,
-            padding_constant=self.padding_constant,
+            padding_constant=padding_constant(model),
         )
 
 
@@ -133,7 +131,7 @@ def modes_for(
     scales: tuple[float, ...] = SCALES,
     shortside: int | None = None,
     longside: int | None = None,
-    padding_constant: int = 8,
+    padding_constant: int = 32,
 ) -> list[Mode]:
     """The named modes, in the order given.
 
@@ -143,7 +141,7 @@ def modes_for(
         scales: of the multi-scale modes.
         shortside: start size of the first five, see `Mode`.
         longside: start size, see `Mode`.
-        padding_constant: what the ade modes round sides up to.
+        padding_constant: what the ade modes round sides up to, see the function of that name.
 
     Raises:
         RecipeError: an unknown or repeated name, a crop mode without a crop, or two start sizes at once.
@@ -158,10 +156,18 @@ def modes_for(
         if name not in known:
             raise RecipeError(f"unknown evaluation mode {name!r}; {did_you_mean(name, known)}")
         if known[name] is None:
-            raise RecipeError(f"evaluation mode {name!r} scores windows; say how large, as in crop: [1024, 1024]")
+            raise RecipeError(f"evaluation mode {name!r} scores windows; give their size: --crop HxW, or crop: [H, W]")
         if names.count(name) > 1:
             raise RecipeError(f"evaluation mode {name!r} is asked for twice; name each mode once")
     return [known[name] for name in names]
+
+
+def padding_constant(model: str) -> int:
+    """What the ade modes round sides up to for a network: the greatest stride within it, as the reference has it."""
+    encoder = model.partition("_")[0]
+    if encoder.endswith("dilated16"):
+        return 16
+    return 8 if encoder.endswith(("dilated8", "mobilenetv2dilated")) else 32
 
 
 def _whole_image_modes(scales: tuple[float, ...], start: dict[str, int | None]) -> dict[str, Mode | None]:

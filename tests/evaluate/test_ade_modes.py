@@ -16,7 +16,7 @@ from segcore.data.labels import Label, LabelTable
 from segcore.evaluate import evaluate
 from segcore.evaluate.confusion import absent_as_zero_miou, confusion_matrix, hits, iou, miou, pixel_accuracy
 from segcore.evaluate.engine import short_side_scores
-from segcore.evaluate.modes import Mode, modes_for
+from segcore.evaluate.modes import EvaluateRecipe, Mode, modes_for, padding_constant
 from tests.evaluate.tiny import golden, refweights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -57,6 +57,22 @@ def test_network_sizes_are_the_references(row: dict, padding: int) -> None:
     sizes = [list(mode.short_side_size(tuple(row["original_hw"]), side)) for side in mode.short_sides]
     assert sizes == row[f"padding_{padding}"]
     assert list(mode.short_sides) == SIZES["imgSizes"] and mode.longest == SIZES["imgMaxSize"]
+
+
+@pytest.mark.parametrize(
+    "model, expected",
+    [
+        ("resnet50dilated8_ppm_deepsup", 8),
+        ("mobilenetv2dilated_c1_deepsup", 8),
+        ("resnet50dilated16_ppm", 16),
+        ("resnet101_upernet", 32),
+        ("hrnetv2_c1", 32),
+        ("bisenetv2", 32),
+    ],
+)
+def test_padding_follows_from_the_network(model: str, expected: int) -> None:
+    assert padding_constant(model) == expected
+    assert EvaluateRecipe(modes=("ade_ms",)).build(model)[0].round_to == expected
 
 
 def test_single_scale_is_the_short_side_of_the_published_tables() -> None:

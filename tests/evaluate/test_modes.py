@@ -84,7 +84,7 @@ def test_a_per_cent_is_written_in_one_way_only(name: str) -> None:
 def test_only_crop_modes_need_a_crop() -> None:
     assert [mode.name for mode in modes_for(["ss", "msf", "seg50", "ade_ms"])] == ["ss", "msf", "seg50", "ade_ms"]
     for name in ("ssc", "mscf", "mscf_old"):
-        with pytest.raises(RecipeError, match=f"'{name}' scores windows; say how large"):
+        with pytest.raises(RecipeError, match=f"'{name}' scores windows; give their size"):
             EvaluateRecipe(modes=(name,))
 
 

@@ -1,0 +1,53 @@
+"""What is looked at before a list is scored, so that a mistake in it shows in seconds and not after hours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segcore.data.datasets import Samples, read_list, size_mismatch
+from segcore.data.labels import IGNORE
+from segcore.errors import DataError
+from segcore.files import sha256
+from segcore.progress import track
+
+
+def refuse_overlap(samples: Samples, training: Samples) -> None:
+    """Raises DataError if an image to be scored was trained on."""
+    trained = {training.image_path(i) for i in range(len(training))}
+    shared = [path for path in map(samples.image_path, range(len(samples))) if path in trained]
+    if shared:
+        raise DataError(
+            f"{shared[0]}: stands in both the training and the validation list ({len(shared)} such in all); "
+            "a score on it would mean nothing, so take it out of one of them"
+        )
+
+
+def known_training_list(folder: Path, samples: Samples, digest: str | None) -> Samples | None:
+    """The list a model was trained on, if a list in `folder` has its sha256; its images are under `samples.root`."""
+    found = (path for path in sorted(Path(folder).glob("*.csv")) if sha256(path) == digest)
+    return next((Samples(read_list(path), samples.root, samples.labels) for path in found), None)
+
+
+def counted_pixels(samples: Samples) -> int:
+    """How many pixels of the labels count, after a look at every label and every image's head.
+
+    Raises:
+        DataError: a missing or damaged file, a label value outside the table, sizes that differ.
+    """
+    total = 0
+    for i in track(range(len(samples)), "look at the list"):
+        label, path = samples.label(i), samples.image_path(i)
+        try:
+            with Image.open(path) as image:  # reads the header only
+                size = (image.height, image.width)
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file; the list names it, so mend the list or the root") from None
+        except (OSError, SyntaxError) as error:
+            raise DataError(f"{path}: cannot be opened as a picture ({error}); replace it") from None
+        if size != label.shape:
+            raise DataError(size_mismatch(path, size, samples.label_path(i), label.shape))
+        total += int(np.count_nonzero(label != IGNORE))
+    return total
