@@ -1,7 +1,7 @@
 """Pictures of labels and results: colour maps, overlays, contact sheets, confusion matrices and training curves.
 
 Images are uint8 H×W×3 RGB, labels uint8 H×W of train ids with 255 = ignored, palettes uint8 C×3 RGB by train id.
-Matplotlib is loaded only by the two functions that draw a figure, so that prediction does not pay for it.
+Matplotlib is loaded only by the functions that draw a figure, so that prediction does not pay for it.
 """
 
 from __future__ import annotations
@@ -176,6 +176,36 @@ def curve_figure(iterations: np.ndarray, losses: Mapping[str, np.ndarray], lr: n
         _plain(axes)
         axes.grid(color=MUTED, alpha=0.25, linewidth=0.6)
         axes.margins(x=0.01)
+    return figure
+
+
+def bars_figure(names: Sequence[str], values: Sequence[float], label: str) -> Figure:
+    """One horizontal bar for each name, from the top down, with its value written at its end to two decimals."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 0.7 + 0.26 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(range(len(names)), values, color=BLUE, height=0.7)
+    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8, color=INK)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(label, color=INK)
+    axes.margins(x=0.12)
+    _plain(axes)
+    return figure
+
+
+def histogram_figure(values: np.ndarray, label: str, bins: int = 20) -> Figure:
+    """How many of the values, which lie in 0..100, fall into each of equally wide bins."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 2.4), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(values, bins=bins, range=(0, 100), color=BLUE, rwidth=0.9)
+    axes.set_xlabel(label, color=INK)
+    axes.set_ylabel("images", color=INK)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    _plain(axes)
     return figure
 
 

@@ -106,6 +106,26 @@ def test_curve_figure_plots_what_it_is_given() -> None:
     assert np.array_equal(lower.lines[0].get_ydata(), lr)
 
 
+def test_bars_stand_in_the_order_given_and_carry_their_values() -> None:
+    axes = visualize.bars_figure(["first", "second"], [12.5, 3], "points").axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [12.5, 3]
+    assert [text.get_text() for text in axes.texts] == ["12.50", "3.00"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "second"]
+    assert axes.yaxis_inverted() and axes.get_xlabel() == "points"
+
+
+def test_histogram_counts_every_image_once() -> None:
+    axes = visualize.histogram_figure(np.array([0, 1, 50, 99, 100, np.nan]), "mIoU", bins=4).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [2, 0, 1, 2]
+
+
+def test_side_by_side_shows_all_three_at_full_size() -> None:
+    image, truth, guess = np.full((2, 3, 3), 9, np.uint8), np.full((2, 3), 255, np.uint8), np.ones((2, 3), np.uint8)
+    picture = visualize.side_by_side(image, truth, guess, PALETTE)
+    assert picture.shape == (2, 9, 3)
+    assert [picture[0, x].tolist() for x in (0, 3, 6)] == [[9, 9, 9], [0, 0, 0], PALETTE[1].tolist()]
+
+
 def test_figures_are_reproducible_and_free_of_links() -> None:
     def draw() -> tuple[str, bytes]:
         table = TABLES["camvid"]

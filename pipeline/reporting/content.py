@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.reporting.examples import examples_section
 from pipeline.reporting.inputs import Run
+from pipeline.reporting.insight import insight_sections
 from pipeline.reporting.metrics import commands, digests, measured, versions
 from pipeline.reporting.page import Cell, KeyFigure, Notice, Page, Picture, Section, Table, Text
 from pipeline.reporting.scores import classes_section, confusion_section, result_section
@@ -15,7 +16,8 @@ from segcore.visualize import curve_figure, figure_png, figure_svg
 
 def build_page(run: Run, photographs: bool) -> Page:
     """The whole page; `photographs` says whether pictures of the data set may stand on it."""
-    scored = [classes_section(run), confusion_section(run), examples_section(run, photographs)] if run.mode else []
+    scored = [classes_section(run), confusion_section(run), *insight_sections(run)] if run.mode else []
+    scored += [examples_section(run, photographs)] if run.mode else []
     sections = [
         result_section(run, fastest(run)),
         setup_section(run),

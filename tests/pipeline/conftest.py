@@ -1,4 +1,4 @@
-"""A clone of the project that finishes in seconds, driven by DVC's own commands; shared by the tests of the chain."""
+"""A clone of the project that finishes in seconds, driven by DVC's own commands; and an invented run for the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import report
+from pipeline.reporting import content, insight, scores
 from pipeline.settings import read_yaml, write_yaml
+from tests.pipeline.invented_run import make_run
 
 PROJECT = Path(__file__).parents[2]
 SMALL = {
@@ -126,3 +129,43 @@ def clone(tmp_path_factory) -> Clone:
     made.git("add", "-A")
     made.git("commit", "-qm", "first run")
     return made
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run") / "project"
+    make_run(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def reported(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose stage `report` has run as DVC runs it; for tests that change nothing."""
+    root = Path(shutil.copytree(template, tmp_path_factory.mktemp("reported") / "project"))
+    hidden = ("SEGCORE_DATA", "DVC_ROOT")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment["PYTHONPATH"] = str(Path(report.__file__).parents[1])
+    command = [sys.executable, "-m", "pipeline.report"]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture
+def pages(reported: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """The HTML and the Markdown page of `reported`, which is the current folder."""
+    monkeypatch.chdir(reported)
+    return tuple(Path(f"work/report/report.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "md"))
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose earlier stages have run; the current folder. Figures are blank, for they take long to draw."""
+    for module in (content, insight, scores):
+        monkeypatch.setattr(module, "figure_svg", lambda figure: "<svg></svg>")
+        monkeypatch.setattr(module, "figure_png", lambda figure: b"")
+    root = Path(shutil.copytree(template, tmp_path / "project"))
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("SEGCORE_DATA", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return root

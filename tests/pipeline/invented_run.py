@@ -15,6 +15,8 @@ from pipeline import report
 from segcore.checkpoint import ModelFile, save_model_file
 from segcore.data.labels import TABLES
 from segcore.evaluate.confusion import confusion_matrix, iou, mean_accuracy, miou, pixel_accuracy
+from segcore.evaluate.insight import Insight, Scene, write_insight
+from segcore.evaluate.uncertainty import Counts
 from segcore.files import sha256, write_csv, write_json
 
 LABELS = TABLES["camvid"]
@@ -65,6 +67,7 @@ def make_run(
     names = [f"val/{index:06}" for index in range(len(pictures))]
     write_inputs(root, pictures, names, redistributable, modes)
     counts, rng = {"names": np.array(names)}, np.random.default_rng(1)
+    insights = {mode: Insight(11) for mode in modes}
     for mode in modes:
         predictions = [spoiled(label, 0.12 + 0.05 * k, rng) for k, (_, label) in enumerate(pictures)]
         matrices = [confusion_matrix(label, p, 11) for p, (_, label) in zip(predictions, pictures, strict=True)]
@@ -73,10 +76,14 @@ def make_run(
         write_json(root / f"work/evaluate/{mode}.json", score(mode, matrices, protocol))
         for name, prediction in zip(names, predictions, strict=True):
             write_png(root / f"work/evaluate/predictions/{mode}/{name}.png", prediction)
+        for prediction, (_, label) in zip(predictions, pictures, strict=True):
+            insights[mode].add(Scene.of(label), prediction)
         stack = np.stack(matrices)
         tp = np.einsum("nii->ni", stack)
         counts |= {f"{mode}_tp": tp, f"{mode}_fp": stack.sum(1) - tp, f"{mode}_fn": stack.sum(2) - tp}
     np.savez(root / "work/evaluate/images.npz", **counts)
+    images = {mode: Counts(*(counts[f"{mode}_{kind}"] for kind in ("tp", "fp", "fn"))) for mode in modes}
+    write_insight(root / "work/evaluate/insight", insights, images, names, LABELS.names)
     constant = [confusion_matrix(label, np.full_like(label, 3), 11) for _, label in pictures]
     write_json(root / "work/evaluate/majority.json", score("majority", constant, {}))
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,54 +12,16 @@ import numpy as np
 import pytest
 
 from pipeline import report
-from pipeline.reporting import content, page, scores
+from pipeline.reporting import page
 from pipeline.reporting.content import build_page
-from pipeline.reporting.inputs import Run, read_run
+from pipeline.reporting.inputs import read_run
 from pipeline.reporting.metrics import write_metrics
-from pipeline.reporting.scores import image_miou, interval
+from pipeline.reporting.scores import image_miou
 from segcore.errors import DataError
 from segcore.files import sha256
-from tests.pipeline.invented_run import LABELS, edit, edit_recipe, make_run, metrics, run_report, table
+from tests.pipeline.invented_run import LABELS, edit, edit_recipe, metrics, run_report, table
 
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("run") / "project"
-    make_run(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def reported(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose stage `report` has run as DVC runs it; for tests that change nothing."""
-    root = Path(shutil.copytree(template, tmp_path_factory.mktemp("reported") / "project"))
-    hidden = ("SEGCORE_DATA", "DVC_ROOT")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment["PYTHONPATH"] = str(Path(report.__file__).parents[1])
-    command = [sys.executable, "-m", "pipeline.report"]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return root
-
-
-@pytest.fixture
-def pages(reported: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """The HTML and the Markdown page of `reported`, which is the current folder."""
-    monkeypatch.chdir(reported)
-    return tuple(Path(f"work/report/report.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "md"))
-
-
-@pytest.fixture
-def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose earlier stages have run; the current folder. Figures are blank, for they take long to draw."""
-    for module in (content, scores):
-        monkeypatch.setattr(module, "figure_svg", lambda figure: "<svg></svg>")
-        monkeypatch.setattr(module, "figure_png", lambda figure: b"")
-    root = Path(shutil.copytree(template, tmp_path / "project"))
-    monkeypatch.chdir(root)
-    monkeypatch.delenv("SEGCORE_DATA", raising=False)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    return root
+INSIGHT = [f"insight-{name}.png" for name in ("confusions", "sizes", "distances", "images")]
 
 
 def test_the_stage_writes_these_files_and_no_others(reported: Path) -> None:
@@ -71,7 +29,7 @@ def test_the_stage_writes_these_files_and_no_others(reported: Path) -> None:
         "evaluate.json", "benchmark.json", "train.json", "provenance.json", "iou.csv", "confusion.csv",
     }  # fmt: skip
     assert {path.name for path in (reported / "work/report").iterdir()} == {
-        "report.html", "report.md", "confusion.png", "curve.png", "examples.png",
+        "report.html", "report.md", "confusion.png", "curve.png", "examples.png", *INSIGHT,
     }  # fmt: skip
 
 
@@ -173,7 +131,7 @@ def test_markdown_tables_are_regular_and_its_pictures_are_there(pages: tuple[str
     for block in re.findall(r"(?:^\|.*\|\n)+", markdown, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
     names = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown)
-    assert len(names) == 3
+    assert len(names) == 3 + len(INSIGHT)
     assert all(cv2.imread(f"work/report/{name}") is not None for name in names)
 
 
@@ -251,24 +209,6 @@ def test_best_and_worst_image_are_among_the_examples(pages: tuple[str, str]) -> 
     expected = [(word, f"{100 * values[i]:.2f}", str(names[i])) for word, i in
                 (("best", values.argmax()), ("worst", values.argmin()))]  # fmt: skip
     assert captions == expected
-
-
-def counted(tp: list, fp: list, fn: list) -> Run:
-    run = dataclasses.replace(read_run(), scores={"ss": {}})
-    return dataclasses.replace(run, counts={"ss_tp": np.array(tp), "ss_fp": np.array(fp), "ss_fn": np.array(fn)})
-
-
-def test_image_miou_averages_the_classes_of_that_image_alone(project: Path) -> None:
-    values = image_miou(counted([[2, 0, 0], [0, 0, 0]], [[2, 0, 0], [0, 0, 0]], [[0, 0, 4], [0, 0, 0]]))
-    assert values[0] == pytest.approx((2 / 4 + 0 / 4) / 2)
-    assert np.isnan(values[1])
-
-
-def test_the_interval_is_a_point_for_equal_images_and_holds_the_score_otherwise(project: Path) -> None:
-    assert interval(counted([[3, 1]] * 5, [[1, 0]] * 5, [[0, 1]] * 5), "ss") == pytest.approx((0.625, 0.625))
-    run = read_run()
-    low, high = interval(run, "ss")
-    assert low < run.scores["ss"]["miou"] < high
 
 
 def test_a_run_without_scores_still_has_a_report(project: Path) -> None:
