@@ -95,7 +95,7 @@ DATASETS = sorted(p.stem for p in (Path(__file__).parents[2] / "pipeline/dataset
 def test_every_recipe_resolves_on_every_data_set(model, dataset):
     resolved = resolve(Params(model, dataset))
     assert resolved["dataset"]["num_classes"] in (11, 19)
-    assert len(resolved["train"]["code"]) == 64
+    assert len(resolved["train"]["code"]) == 16
 
 
 def test_overrides_reach_their_section():
