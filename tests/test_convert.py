@@ -11,8 +11,11 @@ import torch
 
 from segcore import build_model, load_model
 from segcore.__main__ import main
+from segcore.checkpoint import load_model_file
 from segcore.data.labels import TABLES
 from segcore.data.statistics import DATASETS, IMAGENET
+from segcore.evaluate import EvaluateRecipe
+from segcore.models.catalogue import protocol
 from segcore.models.checkpoints import scene
 
 PAIR = "mobilenetv2dilated_c1_deepsup"
@@ -57,11 +60,27 @@ def test_a_released_file_becomes_a_model_that_predicts(name, classes, table, sta
     assert told["labels"] == table and told["num_classes"] == classes and told["dropped"] == []
     predictor = load_model(out)
     assert predictor.labels == TABLES[table] and (predictor.mean, predictor.std) == statistics
+    assert EvaluateRecipe(**load_model_file(out).evaluate).build(name)
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     assert predictor.predict(image).shape == (64, 96)
     kept = torch.load(out, weights_only=True)["state_dict"]
     for key, value in torch.load(source, weights_only=True).items():
         assert torch.equal(kept[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "settings"),
+    [
+        ("bisenetv1", "cityscapes", {"modes": ["ss", "ssc", "msf", "mscf"], "crop": [1024, 1024]}),
+        ("bisenetv2", "ade20k", {"modes": ["ss", "ssc", "msf", "mscf"], "crop": [640, 640], "start_shortside": 640}),
+        ("bisenetv1_diss", "cityscapes", {"modes": ["mscf_old"], "crop": [1024, 1024]}),
+        ("stdc2", "cityscapes", {"modes": ["seg50", "seg75"]}),
+        (PAIR, "ade20k", {"modes": ["ade_ss"]}),
+        ("bisenetv2", "mine", {"modes": ["ss"]}),
+    ],
+)
+def test_a_model_carries_the_protocol_of_its_published_numbers(name, dataset, settings):
+    assert protocol(name, dataset) == settings
 
 
 def test_equal_files_give_equal_bytes(tmp_path):

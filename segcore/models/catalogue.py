@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,6 +24,7 @@ class Card:
         num_classes: of the published network.
         statistics: `dataset` or `imagenet`, which the released weights were trained with; `either` where files of both
             kinds circulate and do not say which they are; `declared` where the user must say what the file's input is.
+        modes: evaluation modes of the published results.
     """
 
     published: str
@@ -31,6 +32,7 @@ class Card:
     size: tuple[int, int] = (1024, 2048)
     num_classes: int = 19
     statistics: Literal["dataset", "imagenet", "either", "declared"] = "dataset"
+    modes: tuple[str, ...] = ("ss", "ssc", "msf", "mscf")
 
 
 _COINCHEUNG = "CoinCheung/BiSeNet"
@@ -38,8 +40,12 @@ _STDC = "MichaelFan01/STDC-Seg"
 _SCENE = "CSAILVision/semantic-segmentation-pytorch"
 
 
+def _stdc(published: str) -> Card:
+    return Card(published, _STDC, (512, 1024), statistics="imagenet", modes=("seg50", "seg75"))
+
+
 def _scene(published: str) -> Card:
-    return Card(published, _SCENE, (512, 512), 150, "declared")
+    return Card(published, _SCENE, (512, 512), 150, "declared", ("ade_ss",))
 
 
 # Modes: ss ssc msf mscf unless said; Cityscapes val for 19 classes, ADE20K val (single / multi-scale) for 150.
@@ -48,13 +54,13 @@ CARDS: dict[str, Card] = {
     "bisenetv1_2021": Card("75.10 76.90 77.22 78.73", f"{_COINCHEUNG}, July 2021"),
     "bisenetv1_2020": Card("75.55 76.90 77.40 78.91", f"{_COINCHEUNG}, September 2020"),
     "bisenetv1_old_bn": Card("74.85 76.46 77.36 78.72", f"{_COINCHEUNG}, August 2020", statistics="either"),
-    "bisenetv1_old": Card("78.45 mscf_old", f"{_COINCHEUNG}, old", statistics="imagenet"),
-    "bisenetv1_diss": Card("78.48 mscf_old", f"{_COINCHEUNG}, old/diss", statistics="imagenet"),
+    "bisenetv1_old": Card("78.45 mscf_old", f"{_COINCHEUNG}, old", statistics="imagenet", modes=("mscf_old",)),
+    "bisenetv1_diss": Card("78.48 mscf_old", f"{_COINCHEUNG}, old/diss", statistics="imagenet", modes=("mscf_old",)),
     "bisenetv2": Card("74.95 75.58 76.53 77.08", _COINCHEUNG),
     "bisenetv2_2020": Card("74.12 74.18 75.89 75.87", f"{_COINCHEUNG}, September 2020"),
     "bisenetv2_old": Card("74.39 74.44 76.10 75.94", f"{_COINCHEUNG}, August 2020"),
-    "stdc1": Card("72.22 seg50 · 74.50 seg75", _STDC, (512, 1024), statistics="imagenet"),
-    "stdc2": Card("74.24 seg50 · 77.04 seg75", _STDC, (512, 1024), statistics="imagenet"),
+    "stdc1": _stdc("72.22 seg50 · 74.50 seg75"),
+    "stdc2": _stdc("74.24 seg50 · 77.04 seg75"),
     "mobilenetv2dilated_c1_deepsup": _scene("32.39 / 33.84"),
     "mobilenetv2dilated_ppm_deepsup": _scene("35.76 / 36.28"),
     "resnet18dilated8_c1_deepsup": _scene("33.82 / 35.34"),
@@ -71,6 +77,25 @@ CARDS: dict[str, Card] = {
 def card(name: str) -> Card:
     """The network's card; for a pair of encoder and decoder that nobody published, one that says so."""
     return CARDS.get(name) or _scene(NOTHING)
+
+
+# How CoinCheung/BiSeNet scores a data set: window of the crop modes for V1 and for V2, and the start size's short side.
+_WINDOWS = {"cityscapes": (1024, 1024), "cocostuff": (512, 640), "ade20k": (512, 640)}
+
+
+def protocol(name: str, dataset: str) -> dict[str, Any]:
+    """Settings for `segcore.evaluate.EvaluateRecipe` under which a released network's numbers were published.
+
+    For a data set it was not published on: whole images, one scale.
+    """
+    modes = card(name).modes
+    if "ssc" not in modes and "mscf_old" not in modes:
+        return {"modes": list(modes)}
+    if dataset not in _WINDOWS:
+        return {"modes": ["ss"]}
+    side = _WINDOWS[dataset][name.startswith("bisenetv2")]
+    start = {"start_shortside": side} if dataset == "ade20k" else {}
+    return {"modes": list(modes), "crop": [side, side], **start}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from segcore.data.statistics import DATASETS, IMAGENET, Statistics
 from segcore.errors import CheckpointError, RecipeError
 from segcore.files import sha256
 from segcore.models import build_model
-from segcore.models.catalogue import card
+from segcore.models.catalogue import card, protocol
 from segcore.models.checkpoints import scene
 from segcore.models.checkpoints.released import understand
 from segcore.models.checkpoints.state import LoadReport, load_state
@@ -64,6 +64,7 @@ def convert(
         state_dict=net.state_dict(),
         normalisation={"mean": list(used.mean), "std": list(used.std)},
         labels=labels,
+        evaluate=protocol(name, labels.name),
         provenance={"converted_from": {path.name: sha256(path) for path in map(Path, paths)}, **_declared(given_input)},
     )
     return model, LoadReport(report.loaded, release.dropped + report.dropped)
