@@ -114,6 +114,7 @@ def test_what_a_file_does_not_tell_must_be_said(tmp_path, capsys):
     words = ["convert", str(ambiguous), "--model", "bisenetv1_old_bn", "--out", str(out), "--statistics", "dataset"]
     assert main(words) == 0 and (load_model(out).mean, load_model(out).std) == DATASETS["cityscapes"]
     unknown = released("bisenetv2", 7, tmp_path / "b.pth")
+    assert "unknown network 'foo'" in refused(capsys, "convert", unknown, "--model", "foo", "--out", tmp_path / "c.pt")
     line = refused(capsys, "convert", unknown, "--model", "bisenetv2", "--out", tmp_path / "c.pt")
     assert "has 7 classes; say which with --dataset or --labels" in line
     line = refused(

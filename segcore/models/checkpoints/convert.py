@@ -14,7 +14,7 @@ from segcore.data.labels import TABLES, LabelTable
 from segcore.data.statistics import DATASETS, IMAGENET, Statistics
 from segcore.errors import CheckpointError, RecipeError
 from segcore.files import sha256
-from segcore.models import build_model
+from segcore.models import build_model, family
 from segcore.models.catalogue import card, protocol
 from segcore.models.checkpoints import scene
 from segcore.models.checkpoints.released import understand
@@ -46,8 +46,9 @@ def convert(
 
     Raises:
         CheckpointError: the file cannot be read or does not fit the network.
-        RecipeError: something must be said that the file does not tell.
+        RecipeError: an unknown network, or something must be said that the file does not tell.
     """
+    family(name)  # a wrong name is said before a wrong file
     release, where = understand({path: load(Path(path)) for path in paths})
     if release.networks and name not in release.networks:
         raise CheckpointError(f"{where}: holds weights of {' or '.join(release.networks)}, not of {name}")
