@@ -14,6 +14,8 @@ from html import escape
 from pathlib import Path
 
 STYLE = Path(__file__).with_name("page.css")
+# A folder of nothing but pictures, for DVC shows it as plots.
+PICTURES = "pictures"
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,9 @@ class Page:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """The pictures the Markdown form refers to, by file name."""
+        """The pictures the Markdown form refers to, by their path beside it."""
         blocks = (block for section in self.sections for block in section.blocks)
-        return {block.name: block.png for block in blocks if isinstance(block, Picture | Gallery)}
+        return {f"{PICTURES}/{block.name}": block.png for block in blocks if isinstance(block, Picture | Gallery)}
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -235,10 +237,10 @@ def _block_markdown(block: Block) -> str:
             title = f"**{block.folded}**" if block.folded else ""
             return "\n\n".join(part for part in (title, _table_markdown(block), block.caption) if part)
         case Picture():
-            return f"![{block.alt}]({block.name})\n\n{block.caption}"
+            return f"![{block.alt}]({PICTURES}/{block.name})\n\n{block.caption}"
         case Gallery():
             captions = "\n".join(f"- {example.caption}" for example in block.examples)
-            return f"{block.caption}\n\n![{' | '.join(block.headings)}]({block.name})\n\n{captions}"
+            return f"{block.caption}\n\n![{' | '.join(block.headings)}]({PICTURES}/{block.name})\n\n{captions}"
 
 
 def _table_markdown(table: Table) -> str:

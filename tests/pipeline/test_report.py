@@ -28,9 +28,9 @@ def test_the_stage_writes_these_files_and_no_others(reported: Path) -> None:
     assert {path.name for path in (reported / "metrics").iterdir()} == {
         "evaluate.json", "benchmark.json", "train.json", "provenance.json", "iou.csv", "confusion.csv",
     }  # fmt: skip
-    assert {path.name for path in (reported / "work/report").iterdir()} == {
-        "report.html", "report.md", "confusion.png", "curve.png", "examples.png", *INSIGHT,
-    }  # fmt: skip
+    assert {path.name for path in (reported / "work/report").iterdir()} == {"report.html", "report.md", "pictures"}
+    pictures = {path.name for path in (reported / "work/report/pictures").iterdir()}
+    assert pictures == {"confusion.png", "curve.png", "examples.png", *INSIGHT}
 
 
 def test_evaluate_metrics_are_fractions_with_six_decimals(project: Path) -> None:
@@ -185,7 +185,7 @@ def test_photographs_under_licence_stay_out_of_the_outs(project: Path) -> None:
 def test_no_photograph_reaches_the_contact_sheet_of_a_licensed_set(project: Path) -> None:
     edit_recipe("about", redistributable=False)
     run_report()
-    column = cv2.imread("work/report/examples.png")[60:, 8:328]
+    column = cv2.imread("work/report/pictures/examples.png")[60:, 8:328]
     assert np.ptp(column, axis=2).max() < 40  # greyish text on white, nothing coloured
     assert (column == 255).all(-1).mean() > 0.9
 
