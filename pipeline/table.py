@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline.reporting.content import BUSY
 from pipeline.reporting.metrics import experiment_name
 from pipeline.settings import METRICS, REPORT, stage
 from segcore.commands import models
@@ -91,7 +92,8 @@ def with_table(text: str, name: str, content: str) -> str:
 
 def _read(folder: Path) -> dict[str, Any]:
     names = ("evaluate", "benchmark", "train")
-    return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
+    kept = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
+    return {**kept, "busy": BUSY in (folder / "report.md").read_text(encoding="utf-8")}
 
 
 def _row(name: str, run: dict[str, Any], modes: list[str]) -> list[str]:
@@ -104,7 +106,7 @@ def _row(name: str, run: dict[str, Any], modes: list[str]) -> list[str]:
         f"{start}, {train['iterations']} × {train['batch_size']} images",
         *scores,
         f"{100 * blind:.2f}" if blind is not None else "",
-        _fastest(run["benchmark"]["fps"]),
+        ("≥ " if run["busy"] else "") + _fastest(run["benchmark"]["fps"]),
     ]
 
 

@@ -13,6 +13,8 @@ from pipeline.reporting.scores import classes_section, confusion_section, result
 from pipeline.reporting.words import NONE, digits, duration, flat, percent, plain, setting, size
 from segcore.visualize import curve_figure, figure_png, figure_svg
 
+BUSY = "The machine was busy with other work while this was measured: read the figures as lower bounds."
+
 
 def build_page(run: Run, photographs: bool) -> Page:
     """The whole page; `photographs` says whether pictures of the data set may stand on it."""
@@ -129,7 +131,7 @@ def speed_section(run: Run) -> Section:
 def _speed_notices(run: Run) -> list[Notice]:
     texts = []
     if run.speed["device"].get("loaded"):
-        texts.append("The machine was busy with other work while this was measured: read the figures as lower bounds.")
+        texts.append(BUSY)
     if run.speed.get("graph", {}).get("checkpoint_sha256", run.checkpoint) != run.checkpoint:
         texts.append("Measured on another checkpoint than the one scored; `dvc repro benchmark` measures this one.")
     return [Notice(text) for text in texts]
