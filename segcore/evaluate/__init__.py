@@ -3,7 +3,8 @@
     >>> modes = modes_for(["ss", "mscf"], crop=(1024, 1024))
     >>> evaluate(net, Samples.read("lists/val.csv"), modes, mean, std, "work/evaluate", "work/resume")["ss"]["miou"]
 
-`modes` says what a mode is, `engine` runs one on one image, `predictions` keeps the label maps, `scoring` counts;
+`modes` says what a mode is, `network` prepares the net, `engine` runs it on one image, `bands` adds up its scores,
+`predictions` keeps the label maps, `scoring` counts;
 `metrics` says what the numbers mean, `uncertainty` and `comparison` what they are worth, `insight` what they hide.
 """
 
@@ -18,11 +19,12 @@ from torch import nn
 from segcore.data.datasets import Samples
 from segcore.errors import DataError
 from segcore.evaluate.modes import EvaluateRecipe, Mode, modes_for
+from segcore.evaluate.network import PRECISIONS, Precision, scoring_form
 from segcore.evaluate.predictions import await_predictions, copy_predictions, predict_missing
 from segcore.evaluate.refusals import refuse_overlap
 from segcore.evaluate.scoring import score, score_majority
 
-__all__ = ["EvaluateRecipe", "Mode", "evaluate", "modes_for", "refuse_overlap", "score_majority"]
+__all__ = ["PRECISIONS", "EvaluateRecipe", "Mode", "evaluate", "modes_for", "refuse_overlap", "score_majority"]
 
 
 def evaluate(
@@ -39,6 +41,7 @@ def evaluate(
     share: tuple[int, int] = (0, 1),
     patience: float = 1800.0,
     scored: bool = True,
+    precision: Precision = "fp32",
 ) -> dict[str, dict] | None:
     """Predicts and scores every image of a list once, whatever the number of processes.
 
@@ -52,11 +55,12 @@ def evaluate(
             train ids).
         progress_dir: keeps finished predictions; must be another one for other weights, modes, list or code. A run
             that was killed goes on from there. The caller removes it when the result is safe.
-        batch: windows in one forward pass.
+        batch: images in one forward pass, mirror images included.
         device: where the net is.
         share: (rank, world size) of this process; all of them see the same folders.
         patience: seconds that rank 0 waits for the next prediction of another process.
         scored: False keeps it at the predictions, for a test set whose labels are not public.
+        precision: of the network's convolutions; everything after them is float32. Reports say it.
 
     Returns:
         On rank 0 the content of each JSON file by mode; None on the others, which only predict.
@@ -67,9 +71,10 @@ def evaluate(
     """
     if not len(samples):
         raise DataError("the list to score is empty; give one with at least one `image,label` line")
+    net = scoring_form(net, precision)
     predict_missing(net, samples, modes, mean, std, progress_dir, batch=batch, device=device, share=share)
     if share[0] > 0:
         return None
     await_predictions(samples, modes, progress_dir, patience)
     copy_predictions(samples, modes, progress_dir, Path(out) / "predictions")
-    return score(samples, modes, progress_dir, out) if scored else {}
+    return score(samples, modes, progress_dir, out, precision) if scored else {}

@@ -1,13 +1,17 @@
-"""Runs one evaluation mode on one image.
+"""Runs evaluation modes on one image.
 
 The rules are those of CoinCheung/BiSeNet (section "Evaluation" of its description): every resize is bilinear with
 align_corners=True except the one to the start size; overlapping windows are added, not averaged. The modes that name
 short sides follow CSAILVision/semantic-segmentation-pytorch instead, see `short_side_scores`.
+
+Modes that cut the image alike share their forward passes: ss is one view of msf, and the windows of ssc are among
+those of mscf.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -17,47 +21,69 @@ from torch import Tensor, nn
 
 from segcore.data.transforms import normalise
 from segcore.errors import DataError
+from segcore.evaluate.bands import add_resized, add_softmax, add_window, classes
 from segcore.evaluate.modes import Mode, Size
 
-Forward = Callable[..., Tensor]
-# Softmax runs on bands of this many rows: the temporaries stay in the cache, and memory does not double.
-BAND = 32
+Forward = Callable[..., Iterator[Tensor]]
+# Fewer images go into a forward pass if their logits would take more bytes than this.
+LOGITS_LIMIT = 2**28
 
 
-@torch.inference_mode()
 def predict(net: nn.Module, image: Tensor, size: Size, mode: Mode, num_classes: int, batch: int = 4) -> Tensor:
-    """The class map of one image, uint8 H×W of `size`; arguments as in `scores`."""
-    return scores(net, image, size, mode, num_classes, batch).argmax(0).to(torch.uint8)
+    """The class map of one image, uint8 H×W of `size`; arguments as in `predict_together`."""
+    return classes(scores(net, image, size, mode, num_classes, batch))
 
 
-@torch.inference_mode()
 def scores(net: nn.Module, image: Tensor, size: Size, mode: Mode, num_classes: int, batch: int = 4) -> Tensor:
-    """Summed class scores of one image.
+    """Summed class scores of one image, float32 C×H×W of `size`; only the argmax has a meaning across modes."""
+    return next(_scores(net, image, size, [mode], num_classes, batch))[1]
+
+
+def predict_together(
+    net: nn.Module, image: Tensor, size: Size, modes: Sequence[Mode], num_classes: int, batch: int = 4
+) -> Iterator[tuple[Mode, Tensor]]:
+    """The class maps of one image in several modes, which share the forward passes they have in common.
 
     Args:
         net: in eval mode; float32 N×3×h×w -> logits N×C×h×w.
         image: float32 3×h×w, normalised RGB, on the net's device.
-        size: height and width of the label, and of the result.
-        mode: the protocol.
+        size: height and width of the label, and of the results.
+        modes: the protocols, none with short sides.
         num_classes: C.
-        batch: windows in one forward pass.
+        batch: images in one forward pass, mirror images included; fewer where the logits would be too large.
 
-    Returns:
-        float32 C×H×W; only its argmax has a meaning across modes.
+    Yields:
+        Each mode as soon as it is finished, with its uint8 H×W.
 
     Raises:
         DataError: the net does not give `num_classes` channels.
     """
-    forward = _forward(net, num_classes)
-    start = _resize(image, mode.start_size(tuple(image.shape[-2:])), align_corners=False)
-    total = image.new_zeros(num_classes, *size)
-    for scale in mode.scales:
-        scaled = _resize(start, mode.scaled_size(tuple(start.shape[-2:]), scale))
-        if mode.crop:
-            total += _resize(_window_scores(forward, scaled, mode, num_classes, batch), size)
-        else:
-            _add_scores(total, *(_resize(forward(view)[0], size) for view in _views(scaled[None], mode.flip)))
-    return total
+    groups: dict[tuple, list[Mode]] = {}
+    for mode in sorted(modes, key=lambda mode: -len(mode.scales)):  # so that scales come in the longest mode's order
+        groups.setdefault(mode.cut, []).append(mode)
+    for group in groups.values():
+        for mode, total in _scores(net, image, size, group, num_classes, batch):
+            yield mode, classes(total)
+
+
+@torch.inference_mode()
+def _scores(
+    net: nn.Module, image: Tensor, size: Size, modes: Sequence[Mode], num_classes: int, batch: int
+) -> Iterator[tuple[Mode, Tensor]]:
+    """Yields each of some modes of one cut with its sums, as soon as they are finished."""
+    forward, cut, totals = _forward(net, num_classes, batch), modes[0], {}
+    add = _add_windows if cut.crop else _add_whole
+    start = _resize(image, cut.start_size(_size(image)), align_corners=False)
+    scales = list(dict.fromkeys(scale for mode in modes for scale in mode.scales))
+    for number, scale in enumerate(scales, 1):
+        scaled = _resize(start, cut.scaled_size(_size(start), scale))
+        users = [mode for mode in modes if scale in mode.scales]
+        for mode in users:
+            totals.setdefault(mode, image.new_zeros(num_classes, *size))
+        add(forward, scaled, {mode: totals[mode] for mode in users})
+        for mode in users:
+            if not set(mode.scales) & set(scales[number:]):
+                yield mode, totals.pop(mode)
 
 
 @torch.inference_mode()
@@ -95,16 +121,19 @@ def short_side_scores(
     for short_side in mode.short_sides:
         height, width = mode.short_side_size(image.shape[:2], short_side)
         resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-        view = torch.from_numpy(normalise(resized, mean, std))[None].to(device)
-        _add_scores(total, forward(view, size)[0])
+        view = torch.from_numpy(normalise(resized, mean, std)).to(device)
+        add_softmax(total, next(forward([view], size)))
     return total
 
 
-def _forward(net: nn.Module, num_classes: int) -> Forward:
-    """`net`, fed channels-last images (and what else it wants) and held to the label table's class count."""
+def _forward(net: nn.Module, num_classes: int, batch: int = 1) -> Forward:
+    """`net`, held to the label table's class count: gives the logits C×h×w of each of some images 3×h×w of one size.
 
-    def forward(images: Tensor, *size: Size) -> Tensor:
-        logits = net(images.contiguous(memory_format=torch.channels_last), *size)
+    The net is fed channels-last batches (and what else it wants); only one batch of logits is kept at a time.
+    """
+
+    def one_pass(images: list[Tensor], *size: Size) -> Tensor:
+        logits = net(torch.stack(images).contiguous(memory_format=torch.channels_last), *size)
         if logits.shape[1] != num_classes:
             raise DataError(
                 f"the net gives {logits.shape[1]} classes, the label table has {num_classes}; "
@@ -112,40 +141,46 @@ def _forward(net: nn.Module, num_classes: int) -> Forward:
             )
         return logits
 
+    def forward(images: Iterable[Tensor], *size: Size) -> Iterator[Tensor]:
+        images = iter(images)
+        first = next(images)
+        most = max(1, min(batch, LOGITS_LIMIT // (4 * num_classes * first[0].numel())))
+        images = chain([first], images)
+        while chunk := list(islice(images, most)):
+            yield from one_pass(chunk, *size)
+
     return forward
 
 
-def _views(images: Tensor, flip: bool) -> list[Tensor]:
-    """The images, and their mirror images if `flip`."""
-    return [images, images.flip(-1)] if flip else [images]
+def _views(image: Tensor, flip: bool) -> list[Tensor]:
+    """The image, and its mirror image if `flip`."""
+    return [image, image.flip(-1)] if flip else [image]
 
 
-def _window_scores(forward: Forward, image: Tensor, mode: Mode, num_classes: int, batch: int) -> Tensor:
-    """C×h×w sum of the windows' scores, at the image's own size."""
-    padded, (top, left) = _pad_to(image, mode.crop)
-    total = image.new_zeros(num_classes, *padded.shape[-2:])
-    height, width = mode.crop
-    areas = [(..., slice(y, y + height), slice(x, x + width)) for y, x in mode.windows(tuple(padded.shape[-2:]))]
-    for first in range(0, len(areas), batch):
-        chunk = areas[first : first + batch]
-        windows = torch.stack([padded[area] for area in chunk])
-        passes = [forward(view) for view in _views(windows, mode.flip)]
-        for area, *logits in zip(chunk, *passes, strict=True):
-            _add_scores(total[area], *logits, exponential=mode.exponential)
-    return total[:, top : top + image.shape[-2], left : left + image.shape[-1]]
+def _add_whole(forward: Forward, image: Tensor, totals: dict[Mode, Tensor]) -> None:
+    """Adds the whole image's scores to each mode's C×H×W."""
+    views = _views(image, any(mode.flip for mode in totals))
+    for mirrored, logits in enumerate(forward(views)):
+        for mode, total in totals.items():
+            if mode.flip or not mirrored:
+                add_softmax(total, logits, bool(mirrored))
 
 
-def _add_scores(total: Tensor, straight: Tensor, mirrored: Tensor | None = None, *, exponential: bool = False) -> None:
-    """Adds C×H×W scores to `total`: the softmax over the classes, summed over an image and its mirror image.
-
-    The mirror image's logits come as the net gave them and are turned back here, band by band.
-    """
-    for top in range(0, total.shape[-2], BAND):
-        rows = (..., slice(top, top + BAND), slice(None))
-        values = straight[rows].softmax(0)
-        if mirrored is not None:
-            values += mirrored[rows].flip(-1).softmax(0)
-        total[rows] += values.exp_() if exponential else values
+def _add_windows(forward: Forward, image: Tensor, totals: dict[Mode, Tensor]) -> None:
+    """Adds the scores of the image's windows, summed at the image's own size, to each mode's C×H×W."""
+    cut, flip = next(iter(totals)), any(mode.flip for mode in totals)
+    padded, (top, left) = _pad_to(image, cut.crop)
+    (height, width), (rows, columns) = cut.crop, _size(image)
+    areas = [(..., slice(y, y + height), slice(x, x + width)) for y, x in cut.windows(_size(padded))]
+    sums = {mode: image.new_zeros(len(total), *_size(padded)) for mode, total in totals.items()}
+    found = forward(view for area in areas for view in _views(padded[area], flip))
+    for area in areas:
+        straight, mirrored = next(found), next(found) if flip else None
+        for mode, total in sums.items():
+            add_window(total[area], straight, mirrored if mode.flip else None, mode.exponential)
+        del straight, mirrored  # before the next pass asks for memory
+    for mode, total in totals.items():
+        add_resized(total, sums.pop(mode)[:, top : top + rows, left : left + columns])
 
 
 def _pad_to(image: Tensor, size: Size) -> tuple[Tensor, Size]:
@@ -157,6 +192,11 @@ def _pad_to(image: Tensor, size: Size) -> tuple[Tensor, Size]:
 
 def _resize(values: Tensor, size: Size, align_corners: bool = True) -> Tensor:
     """Bilinear C×h×w -> C×H×W; a resize to the same size would change nothing and is left out."""
-    if tuple(values.shape[-2:]) == tuple(size):
+    if _size(values) == tuple(size):
         return values
     return F.interpolate(values[None], size, mode="bilinear", align_corners=align_corners)[0]
+
+
+def _size(values: Tensor) -> Size:
+    height, width = values.shape[-2:]
+    return height, width

@@ -58,6 +58,11 @@ class Mode:
     short_sides: tuple[int, ...] = ()
     longest: int | None = None
 
+    @property
+    def cut(self) -> tuple:
+        """What decides which views of the image the net sees at a scale; modes of one cut share them."""
+        return self.shortside, self.longside, self.round_to, self.crop, self.stride
+
     def start_size(self, size: Size) -> Size:
         """The size an image of `size` gets before everything else."""
         target, side = (self.shortside, min(size)) if self.shortside else (self.longside, max(size))
@@ -92,7 +97,7 @@ class EvaluateRecipe:
         modes: names for `modes_for`.
         scales: of the multi-scale modes.
         crop: window (H, W) of the crop modes, which cannot do without.
-        batch: windows in one forward pass; changes speed and memory, and the scores by rounding only.
+        batch: images in one forward pass; changes speed and memory, and the scores by rounding only.
         start_shortside: see `Mode.shortside`.
         start_longside: see `Mode.longside`.
         code: digest of the code that evaluates.
@@ -144,9 +149,12 @@ def modes_for(
         padding_constant: what the ade modes round sides up to, see the function of that name.
 
     Raises:
-        RecipeError: an unknown or repeated name, a crop mode without a crop, or two start sizes at once.
+        RecipeError: an unknown or repeated name, a crop mode without a crop, a repeated scale, or two start
+            sizes at once.
     """
     names = list(names)
+    if len(set(scales)) < len(scales):
+        raise RecipeError(f"evaluate: scales {', '.join(map(str, scales))}: one stands there twice; name each once")
     if shortside and longside:
         raise RecipeError("evaluate: start_shortside and start_longside exclude each other; keep one")
     start = {"shortside": shortside, "longside": longside}

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 
 import cv2
@@ -20,7 +22,8 @@ from torch import nn
 from segcore.data.datasets import Samples, read_label_ids
 from segcore.data.transforms import normalise
 from segcore.errors import SegcoreError
-from segcore.evaluate.engine import predict, short_side_scores
+from segcore.evaluate.bands import classes as best_classes
+from segcore.evaluate.engine import predict_together, short_side_scores
 from segcore.evaluate.modes import Mode
 from segcore.files import atomic_write
 from segcore.progress import Progress
@@ -61,11 +64,11 @@ def predict_missing(
     Args:
         net: in eval mode, on `device`.
         samples: images and labels; a prediction has its label's size.
-        modes: all modes of an image are run together, so that it is decoded once.
+        modes: all modes of an image are run together: it is decoded once, and they share forward passes.
         mean: of the RGB channels, range 0 … 1.
         std: likewise.
         folder: where the PNGs go.
-        batch: windows in one forward pass.
+        batch: images in one forward pass.
         device: where the net is.
         share: (rank, world size) of this process.
     """
@@ -73,19 +76,37 @@ def predict_missing(
     names, mine = samples.names, range(rank, len(samples), world_size)
     todo = {i: [mode for mode in modes if not prediction_path(folder, mode, names[i]).exists()] for i in mine}
     todo = {i: missing for i, missing in todo.items() if missing}
-    done = len(mine) - len(todo)
+    count, done = samples.labels.num_classes, len(mine) - len(todo)
     with Progress("evaluate", len(mine), start=done, quiet=rank > 0) as progress:
-        for i, missing in todo.items():
-            photograph, size, count = samples.image(i), samples.label(i).shape, samples.labels.num_classes
+        for i, (photograph, size) in read_ahead(samples, list(todo)):
             image = torch.from_numpy(normalise(photograph, mean, std)).to(device)
-            for mode in missing:
-                if mode.short_sides:
-                    total = short_side_scores(net, photograph, size, mode, count, mean, std, device)
-                    classes = total.argmax(0).to(torch.uint8)
-                else:
-                    classes = predict(net, image, size, mode, count, batch)
+            together = [mode for mode in todo[i] if not mode.short_sides]
+            for mode, classes in predict_together(net, image, size, together, count, batch):
+                write_prediction(prediction_path(folder, mode, names[i]), classes.cpu().numpy())
+            for mode in (mode for mode in todo[i] if mode.short_sides):
+                classes = best_classes(short_side_scores(net, photograph, size, mode, count, mean, std, device))
                 write_prediction(prediction_path(folder, mode, names[i]), classes.cpu().numpy())
             progress.advance(1, names[i].rpartition("/")[2])
+
+
+def read_ahead(samples: Samples, indices: Sequence[int]) -> Iterator[tuple[int, tuple[np.ndarray, tuple[int, int]]]]:
+    """Yields each index with its uint8 h×w×3 image and its label's size, reading the next while one is in use.
+
+    Raises:
+        DataError: an image or label cannot be read; when its turn has come, not before.
+    """
+
+    def read(index: int) -> tuple[np.ndarray, tuple[int, int]]:
+        height, width = samples.label(index).shape
+        return samples.image(index), (height, width)
+
+    with ThreadPoolExecutor(1) as thread:
+        coming = [thread.submit(read, index) for index in indices[:1]]
+        for index, following in zip_longest(indices, indices[1:]):
+            found = coming.pop().result()
+            if following is not None:
+                coming.append(thread.submit(read, following))
+            yield index, found
 
 
 def await_predictions(samples: Samples, modes: Sequence[Mode], folder: Path, patience: float) -> None:

@@ -50,7 +50,7 @@ class Tally:
         return Counts(*np.stack(self._images, 1))
 
 
-def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path) -> dict[str, dict]:
+def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path, precision: str = "fp32") -> dict[str, dict]:
     """Scores the predictions in `folder` against the labels.
 
     Args:
@@ -58,6 +58,7 @@ def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path) -> d
         modes: what was predicted.
         folder: as `predict_missing` left it.
         out: gets `<mode>.json` for each mode, `images.npz`, and the tables of `insight/`.
+        precision: in which the net ran.
 
     Returns:
         The content of each JSON file by mode.
@@ -77,7 +78,8 @@ def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path) -> d
             tallies[mode.name].add(label, prediction, str(path))
             insights[mode.name].add(scene, prediction)
     counts = {name: tally.counts for name, tally in tallies.items()}
-    reports = {mode.name: report(mode.name, _protocol(mode), tallies[mode.name], samples) for mode in modes}
+    protocols = {mode.name: _protocol(mode) | {"precision": precision} for mode in modes}
+    reports = {name: report(name, protocol, tallies[name], samples) for name, protocol in protocols.items()}
     for name, content in reports.items():
         write_json(Path(out) / f"{name}.json", content)
     _write_counts(Path(out) / "images.npz", samples, counts)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from segcore.checkpoint import ModelFile, save_model_file
 from segcore.commands import evaluate as command
 from segcore.data.datasets import read_label_ids, write_list
 from segcore.data.labels import TABLES
-from segcore.evaluate import predictions
+from segcore.evaluate import Mode, predictions
 from segcore.files import sha256
 from segcore.models import build_model
 
@@ -168,16 +169,16 @@ def test_a_killed_run_goes_on_with_the_same_weights_only(
 ) -> None:
     calls = []
 
-    def predict(*arguments: object) -> torch.Tensor:
-        if len(calls) == 2:
+    def predict(*arguments: object, last: int = 2) -> Iterator[tuple[Mode, torch.Tensor]]:
+        if len(calls) == last:
             raise KeyboardInterrupt
         calls.append(arguments)
-        return torch.zeros(arguments[2], dtype=torch.uint8)
+        yield arguments[3][0], torch.zeros(arguments[2], dtype=torch.uint8)
 
-    monkeypatch.setattr(predictions, "predict", predict)
+    monkeypatch.setattr(predictions, "predict_together", predict)
     assert main(words()) == 130
     assert not Path("evaluation").exists() and Path("evaluation.progress").exists()
-    monkeypatch.setattr(predictions, "predict", lambda *a: calls.append(a) or torch.zeros(a[2], dtype=torch.uint8))
+    monkeypatch.setattr(predictions, "predict_together", lambda *arguments: predict(*arguments, last=9))
     assert main(words()) == 0
     assert len(calls) == 3 and not Path("evaluation.progress").exists()
     progress = []

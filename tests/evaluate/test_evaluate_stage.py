@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from pipeline.settings import write_yaml
 from segcore.checkpoint import ModelFile, save_model_file
 from segcore.data.labels import TABLES
 from segcore.data.store import Checksums, write_files
+from segcore.evaluate import Mode
 from segcore.models import build_model
 
 STATISTICS = {"mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
@@ -93,16 +95,17 @@ def test_goes_on_after_a_kill(project: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     calls = []
 
-    def predict(*arguments, die: bool) -> torch.Tensor:
-        if die and len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(arguments)
-        return torch.zeros(arguments[2], dtype=torch.uint8)
+    def predict(*arguments, die: bool) -> Iterator[tuple[Mode, torch.Tensor]]:
+        for mode in arguments[3]:
+            if die and len(calls) == 3:
+                raise KeyboardInterrupt
+            calls.append(arguments)
+            yield mode, torch.zeros(arguments[2], dtype=torch.uint8)
 
-    monkeypatch.setattr(predictions, "predict", lambda *arguments: predict(*arguments, die=True))
+    monkeypatch.setattr(predictions, "predict_together", lambda *arguments: predict(*arguments, die=True))
     assert run() == 130
     assert not (project / "work/evaluate").exists()
-    monkeypatch.setattr(predictions, "predict", lambda *arguments: predict(*arguments, die=False))
+    monkeypatch.setattr(predictions, "predict_together", lambda *arguments: predict(*arguments, die=False))
     assert run() == 0
     assert len(calls) == 6  # 3 images × 2 modes, none twice
 
