@@ -59,7 +59,7 @@ def predict_missing(
     device: torch.device | str,
     share: tuple[int, int] = (0, 1),
 ) -> None:
-    """Predicts what `folder` lacks of the images rank, rank + world size, …
+    """Predicts those of the images rank, rank + world size, … of which `folder` lacks a mode.
 
     Args:
         net: in eval mode, on `device`.
@@ -74,16 +74,16 @@ def predict_missing(
     """
     rank, world_size = share
     names, mine = samples.names, range(rank, len(samples), world_size)
-    todo = {i: [mode for mode in modes if not prediction_path(folder, mode, names[i]).exists()] for i in mine}
-    todo = {i: missing for i, missing in todo.items() if missing}
+    # An image is done in all modes or not at all: alone, a mode would share other forward passes and round otherwise.
+    todo = [i for i in mine if not all(prediction_path(folder, mode, names[i]).exists() for mode in modes)]
+    together = [mode for mode in modes if not mode.short_sides]
     count, done = samples.labels.num_classes, len(mine) - len(todo)
     with Progress("evaluate", len(mine), start=done, quiet=rank > 0) as progress:
-        for i, (photograph, size) in read_ahead(samples, list(todo)):
+        for i, (photograph, size) in read_ahead(samples, todo):
             image = torch.from_numpy(normalise(photograph, mean, std)).to(device)
-            together = [mode for mode in todo[i] if not mode.short_sides]
             for mode, classes in predict_together(net, image, size, together, count, batch):
                 write_prediction(prediction_path(folder, mode, names[i]), classes.cpu().numpy())
-            for mode in (mode for mode in todo[i] if mode.short_sides):
+            for mode in (mode for mode in modes if mode.short_sides):
                 classes = best_classes(short_side_scores(net, photograph, size, mode, count, mean, std, device))
                 write_prediction(prediction_path(folder, mode, names[i]), classes.cpu().numpy())
             progress.advance(1, names[i].rpartition("/")[2])
