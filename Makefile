@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # DVC starts the stages with the `python` of the activated environment.
 ACTIVATE := . $(VENV)/bin/activate
 
-.PHONY: help repro test test-all lint benchmark-here clean
+.PHONY: help repro test test-all lint benchmark-here bench-eval clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,6 +24,9 @@ repro: $(READY)  ## run the whole chain (params.yaml says what) and compare with
 
 benchmark-here: $(READY)  ## measure speed again, on this machine
 	@$(ACTIVATE) && dvc repro --single-item --force benchmark && dvc repro report
+
+bench-eval: $(READY)  ## how fast an image is scored in all modes, against a plain evaluator; bench/evaluate.json
+	@$(ACTIVATE) && OMP_WAIT_POLICY=PASSIVE python -m bench.evaluate
 
 test: $(READY)  ## the tests, a few minutes
 	@$(ACTIVATE) && python -m pytest -m "not slow"

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Rows; on a GPU few launches matter more than a small cache.
-BAND, GPU_BAND = 16, 256
+# Values in a band: on a CPU few enough for the cache and enough for several threads, on a GPU few launches.
+CPU_BAND, GPU_BAND = 2**19, 2**26
 
 
 def add_softmax(total: Tensor, logits: Tensor, mirrored: bool = False) -> None:
@@ -60,7 +60,8 @@ def classes(total: Tensor) -> Tensor:
 
 def _bands(total: Tensor) -> list[tuple[int, int]]:
     """First row, and row after the last, of each band."""
-    height, step = total.shape[-2], BAND if total.device.type == "cpu" else GPU_BAND
+    classes, height, width = total.shape
+    step = max(1, (CPU_BAND if total.device.type == "cpu" else GPU_BAND) // (classes * width))
     return [(top, min(top + step, height)) for top in range(0, height, step)]
 
 

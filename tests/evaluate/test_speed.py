@@ -38,8 +38,8 @@ def test_a_resize_in_bands_is_the_resize(size: tuple[int, int], wanted: tuple[in
 
 def test_the_height_of_the_bands_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     values, found = torch.randn(7, 50, 41), []
-    for height in (1, 16, 1000):
-        monkeypatch.setattr(bands, "BAND", height)
+    for rows in (1, 16, 1000):
+        monkeypatch.setattr(bands, "CPU_BAND", rows * 7 * 60)
         total = torch.zeros(7, 99, 60)
         bands.add_resized(total, values)
         found.append(total)

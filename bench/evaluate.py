@@ -1,0 +1,192 @@
+"""How fast an image is scored in all its modes, against the same written out plainly (`bench.plain`).
+
+    make bench-eval
+    python -m bench.evaluate --weights model.pt --list val.csv --modes ss msf --images 8
+
+Each image is scored by every contender in turn, so that a busy machine slows all of them; seconds are the sum over the
+images. Peak memory is of child processes that score one image each. Written to bench/evaluate.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from bench import plain
+from bench.memory import peak_mib, peaks_at_full_size
+from segcore.checkpoint import ModelFile, load_model_file
+from segcore.data.datasets import Samples
+from segcore.data.transforms import normalise
+from segcore.deploy.timing import describe_device
+from segcore.evaluate import EvaluateRecipe, Mode, engine
+from segcore.evaluate.confusion import confusion_matrix, miou
+from segcore.evaluate.network import scoring_form
+from segcore.evaluate.predictions import read_ahead
+from segcore.files import sha256, write_json
+
+CONTENDERS = ("plain", "fp32", "bf16")
+# What our engine spends its time in, under the baseline's names.
+PARTS = {
+    "add_softmax": "resize, softmax and sum",
+    "add_window": "softmax and sum",
+    "add_resized": "resize",
+    "_resize": "resize",
+    "classes": "argmax",
+}
+
+
+class Clock:
+    """Seconds by part, and altogether."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - start
+
+    def around(self, function: object, part: str) -> object:
+        """`function`, timed."""
+
+        def timed(*arguments: object, **options: object) -> object:
+            with self(part):
+                return function(*arguments, **options)
+
+        return timed
+
+
+class Contender:
+    """One way to score; keeps its clock, its predictions and its confusion matrices."""
+
+    def __init__(self, name: str, file: ModelFile, samples: Samples, modes: list[Mode], batch: int) -> None:
+        self.name, self.samples, self.modes, self.batch, self.clock = name, samples, modes, batch, Clock()
+        self.statistics, net = file.normalisation, file.network()
+        self.net = net.to(memory_format=torch.contiguous_format) if name == "plain" else scoring_form(net, name)
+        self.matrices = {mode.name: np.zeros((file.num_classes,) * 2, np.int64) for mode in modes}
+
+    def score(self, index: int) -> dict[str, np.ndarray]:
+        """Class maps by mode."""
+        with self.clock("all"):
+            found = self._plain(index) if self.name == "plain" else self._ours(index)
+        label = self.samples.label(index)
+        for mode, prediction in found.items():
+            self.matrices[mode] += confusion_matrix(label, prediction, len(self.matrices[mode]))
+        return found
+
+    def _plain(self, index: int) -> dict[str, np.ndarray]:
+        setting = (self.statistics, self.batch, self.clock)
+        return {m.name: plain.predict(self.net, self.samples, index, m, *setting).numpy() for m in self.modes}
+
+    def _ours(self, index: int) -> dict[str, np.ndarray]:
+        with ExitStack() as patches:
+            for name, part in PARTS.items():
+                patches.enter_context(patch.object(engine, name, self.clock.around(getattr(engine, name), part)))
+            net, count = self.clock.around(self.net, "forward"), self.samples.labels.num_classes
+            with self.clock("read"):
+                (_, (photograph, size)), *_ = read_ahead(self.samples, [index])
+                image = torch.from_numpy(normalise(photograph, **self.statistics))
+            found = engine.predict_together(net, image, size, self.modes, count, self.batch)
+            return {mode.name: prediction.numpy() for mode, prediction in found}
+
+    def result(self, images: int) -> dict:
+        """Seconds per image, by part too, and the score."""
+        parts = {part: round(seconds / images, 4) for part, seconds in self.clock.seconds.most_common()}
+        total = parts.pop("all")
+        return {
+            "seconds_per_image": total,
+            "parts": {**parts, "other": round(total - sum(parts.values()), 4)},
+            "miou": {mode: round(miou(matrix)[0], 6) for mode, matrix in self.matrices.items()},
+        }
+
+
+def measure(contenders: list[Contender], indices: list[int]) -> dict[str, dict]:
+    """Every image by every contender in turn; ratios and changed pixels are against the first."""
+    changed, pixels = Counter(), 0
+    for contender in contenders:  # what a first pass sets up is not timed
+        contender.net(torch.zeros(1, 3, 64, 64))
+    for index in indices:
+        found = [contender.score(index) for contender in contenders]
+        pixels += sum(prediction.size for prediction in found[0].values())
+        for contender, theirs in zip(contenders, found, strict=True):
+            changed[contender.name] += sum(int((theirs[mode] != found[0][mode]).sum()) for mode in theirs)
+    results = {contender.name: contender.result(len(indices)) for contender in contenders}
+    first = next(iter(results.values()))["seconds_per_image"]
+    for name, result in results.items():
+        result["times_as_fast"] = round(first / result["seconds_per_image"], 2)
+        result["pixels_changed"] = changed[name] / pixels
+    return results
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    file, samples = load_model_file(arguments.weights), Samples.read(arguments.list, arguments.root)
+    given = {key: getattr(arguments, key) for key in ("modes", "crop", "batch") if getattr(arguments, key)}
+    block = {"modes": ("ss",), **file.evaluate, **given}
+    recipe = EvaluateRecipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in block.items()})
+    modes, images = recipe.build(file.model), min(arguments.images, len(samples))
+    indices = np.linspace(0, len(samples) - 1, images).astype(int).tolist()
+    with torch.inference_mode():
+        contenders = [Contender(name, file, samples, modes, recipe.batch) for name in arguments.contenders]
+        if arguments.peak:
+            contenders[0].score(indices[0])
+            print(peak_mib())
+            return
+        results = measure(contenders, indices)
+    for name, result in results.items():
+        result["peak_mib"] = _peak(name)
+    report = {
+        "model": {"name": file.model, "weights": sha256(arguments.weights)},
+        "protocol": {"modes": recipe.modes, "scales": recipe.scales, "crop": recipe.crop, "batch": recipe.batch},
+        "images": {"number": images, "of": len(samples), "list": sha256(arguments.list)},
+        "results": results,
+        "peak_mib_at_1024x2048": peaks_at_full_size() if arguments.memory else None,
+        "device": describe_device(torch.device("cpu"), arguments.threads),
+        "revision": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
+    }
+    write_json(arguments.out, report)
+    print(json.dumps(report, indent=2))
+
+
+def _peak(contender: str) -> int:
+    """MiB of a process that scores one image."""
+    options = ["--peak", "--contenders", contender]
+    words = [sys.executable, "-m", "bench.evaluate", *sys.argv[1:], *options]
+    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.evaluate", description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--weights", type=Path, default=Path("work/train/model.pt"))
+    add("--list", type=Path, default=Path("work/annotations/val.csv"))
+    add("--root", type=Path, help="where the list's paths start")
+    add("--modes", nargs="+", help="default: the model's")
+    add("--crop", type=int, nargs=2, metavar=("H", "W"), help="default: the model's")
+    add("--batch", type=int, help="images in one forward pass; default: the model's")
+    add("--images", type=int, default=4, help="spread over the list")
+    add("--threads", type=int, default=torch.get_num_threads())
+    add("--contenders", nargs="+", default=CONTENDERS, choices=CONTENDERS, help="the first is what others are held to")
+    add("--memory", action="store_true", help="also peak memory at 1024×2048 with 19 and 150 classes; takes minutes")
+    add("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    add("--peak", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
