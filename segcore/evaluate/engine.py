@@ -160,10 +160,13 @@ def _views(image: Tensor, flip: bool) -> list[Tensor]:
 def _add_whole(forward: Forward, image: Tensor, totals: dict[Mode, Tensor]) -> None:
     """Adds the whole image's scores to each mode's C×H×W."""
     views = _views(image, any(mode.flip for mode in totals))
-    for mirrored, logits in enumerate(forward(views)):
+    found = forward(views)
+    for mirrored in (False, True)[: len(views)]:
+        logits = next(found)
         for mode, total in totals.items():
             if mode.flip or not mirrored:
-                add_softmax(total, logits, bool(mirrored))
+                add_softmax(total, logits, mirrored)
+        del logits  # before the next pass asks for memory
 
 
 def _add_windows(forward: Forward, image: Tensor, totals: dict[Mode, Tensor]) -> None:
@@ -178,7 +181,7 @@ def _add_windows(forward: Forward, image: Tensor, totals: dict[Mode, Tensor]) ->
         straight, mirrored = next(found), next(found) if flip else None
         for mode, total in sums.items():
             add_window(total[area], straight, mirrored if mode.flip else None, mode.exponential)
-        del straight, mirrored  # before the next pass asks for memory
+        del straight, mirrored  # likewise
     for mode, total in totals.items():
         add_resized(total, sums.pop(mode)[:, top : top + rows, left : left + columns])
 
