@@ -10,9 +10,8 @@ from typing import Any
 from segcore.checkpoint import ModelFile, save_model_file
 from segcore.data.labels import TABLES, LabelTable
 from segcore.data.statistics import DATASETS
-from segcore.errors import CheckpointError
 from segcore.files import sha256
-from segcore.models.checkpoints.convert import convert, is_our_own
+from segcore.models.checkpoints.convert import convert
 from segcore.models.checkpoints.state import LoadReport
 
 
@@ -38,8 +37,6 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         SegcoreError: the file cannot be read, does not fit, or does not say what it must.
     """
-    if is_our_own(arguments.files[0]):
-        raise CheckpointError(f"{arguments.files[0]}: is a segcore model file already")
     labels = LabelTable.read_csv(arguments.labels) if arguments.labels else TABLES.get(arguments.dataset or "")
     model, report = convert(
         arguments.files,

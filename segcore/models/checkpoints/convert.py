@@ -45,13 +45,14 @@ def convert(
         The model file (auxiliary heads included where the file has them), and what was loaded and left out.
 
     Raises:
-        CheckpointError: the file cannot be read or does not fit the network.
+        CheckpointError: the file cannot be read, does not fit the network, or is a model file already.
         RecipeError: an unknown network, or something must be said that the file does not tell.
     """
     family(name)  # a wrong name is said before a wrong file
-    release, where = understand({path: load(Path(path)) for path in paths})
-    if release.networks and name not in release.networks:
-        raise CheckpointError(f"{where}: holds weights of {' or '.join(release.networks)}, not of {name}")
+    contents = {path: load(Path(path)) for path in paths}
+    if ours := [path for path, content in contents.items() if _is_our_own(content)]:
+        raise CheckpointError(f"{ours[0]}: is a segcore model file already")
+    release, where = understand(contents, name)
     state, own_statistics = _input(dict(release.state), name, given_input)
     classes = class_count(name, state, where)
     labels = labels or _table(classes, where)
@@ -139,7 +140,5 @@ def _declared(given: Input | None) -> dict[str, Any]:
     return {"input": given} if given else {}
 
 
-def is_our_own(path: Path) -> bool:
-    """Whether a file is a model file of ours already."""
-    content = load(path)
+def _is_our_own(content: Any) -> bool:
     return isinstance(content, dict) and "format" in content and "normalisation" in content

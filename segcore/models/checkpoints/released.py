@@ -16,8 +16,6 @@ from segcore.models.checkpoints.backbones import is_backbone, load_backbone
 from segcore.models.checkpoints.state import LoadReport, Release, load_state, unwrap
 
 READERS = (coincheung.read, scene.read, stdc.read)
-
-
 Paths = str | Path | Sequence[str | Path]
 
 
@@ -47,27 +45,29 @@ def load_weights(model: nn.Module, path: Paths, *, finetune: bool = False) -> Lo
             f"{paths[0]}: holds a backbone only; give the whole network's file (scene parsing: both files), or "
             "finetune=True to start from it"
         )
-    release, where = understand(contents)
-    if release.networks and model.arch not in release.networks:
-        raise CheckpointError(f"{where}: holds weights of {' or '.join(release.networks)}, not of {model.arch}")
+    release, where = understand(contents, model.arch)
     report = load_state(model, release.state, where, finetune=finetune)
     return replace(report, dropped=release.dropped + report.dropped)
 
 
-def understand(contents: Mapping[str | Path, Any]) -> tuple[Release, str]:
+def understand(contents: Mapping[str | Path, Any], network: str) -> tuple[Release, str]:
     """What a file (or an encoder's and a decoder's) holds, in our names, and how to call it in a message.
 
     Args:
         contents: path -> what `load` read there.
+        network: whose weights they are to be.
 
     Returns:
         `Release.networks` is empty where the keys are of no code base known.
 
     Raises:
-        CheckpointError: half of a network, or no state dict.
+        CheckpointError: half of a network, another network's, or no state dict.
     """
     state = scene.combine({path: unwrap(content, path) for path, content in contents.items()})
-    return identify(state) or Release((), state), ", ".join(map(str, contents))
+    release, where = identify(state) or Release((), state), ", ".join(map(str, contents))
+    if release.networks and network not in release.networks:
+        raise CheckpointError(f"{where}: holds weights of {' or '.join(release.networks)}, not of {network}")
+    return release, where
 
 
 def identify(state: Mapping[str, Tensor]) -> Release | None:
