@@ -21,7 +21,7 @@ from segcore.deploy import BenchmarkRecipe
 from segcore.errors import RecipeError, did_you_mean
 from segcore.evaluate import EvaluateRecipe
 from segcore.models import family
-from segcore.train import TrainRecipe
+from segcore.recipe import TrainRecipe
 
 FOLDER = Path(__file__).parent
 SECTIONS = {

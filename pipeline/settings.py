@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segcore.data.store import find_dataset, verify
-from segcore.errors import RecipeError, SegcoreError, did_you_mean
+from segcore.errors import Interrupted, RecipeError, SegcoreError, did_you_mean
 from segcore.files import atomic_write, digest
 
 T = TypeVar("T")
@@ -233,6 +233,9 @@ def stage(main: Callable[[], int | None]) -> Callable[[], None]:
     def run() -> None:
         try:
             sys.exit(main())
+        except Interrupted as error:
+            print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+            sys.exit(128 + error.signal)  # as a shell says of a process that a signal ended
         except SegcoreError as error:
             print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
             sys.exit(1)

@@ -33,7 +33,9 @@ from segcore.checkpoint import plain
 from segcore.data.datasets import Samples
 from segcore.distributed import join, launch, parse_devices
 from segcore.files import digest, exclusive, sha256, write_json
-from segcore.train import Job, TrainRecipe, check_share, train
+from segcore.prepare import Job, check_share
+from segcore.recipe import TrainRecipe
+from segcore.train import train
 
 
 @stage
@@ -42,7 +44,7 @@ def main() -> int | None:
     devices, job = params().runtime.devices, make_job()
     if "LOCAL_RANK" not in os.environ:
         # Here and not in every process, so that what is wrong is said once and early.
-        check_share(job.recipe, parse_devices(devices)[1])
+        check_share(job.recipe, parse_devices(devices)[1], job.any_world_size)
         verified_images()
     if (code := launch("pipeline.train", devices)) is not None:
         return code
@@ -72,7 +74,7 @@ def claim(folder: Path) -> Iterator[None]:
 def make_job() -> Job:
     """The training that params.yaml and recipe.yaml describe."""
     recipe, info, wanted = section("train", TrainRecipe), section("dataset", DatasetInfo), params()
-    list_path, backbone = LISTS / f"{recipe.trained_on}.csv", WEIGHTS / "backbone.pth"
+    list_path, root = LISTS / f"{recipe.trained_on}.csv", image_root(info.name)
     # A state goes on only where its arithmetic does.
     machine = (parse_devices(wanted.runtime.devices)[0], str(torch.__version__))
     provenance = {
@@ -86,16 +88,22 @@ def make_job() -> Job:
     }
     return Job(
         recipe=recipe,
-        samples=Samples.read(list_path, image_root(info.name)),
+        samples=Samples.read(list_path, root),
         mean=info.mean,
         std=info.std,
         seed=wanted.seed,
         out=TRAIN,
         resume=resume_folder("train", digest(provenance, plain(info), wanted.seed, *machine)),
         workers=wanted.runtime.workers,
-        pretrained=backbone if backbone.exists() else None,
+        pretrained=_if_there(WEIGHTS / "backbone.pth"),
+        finetune=_if_there(WEIGHTS / "finetune.pt"),
+        validation=Samples.read(LISTS / "val.csv", root) if recipe.validate_every else None,
         provenance=provenance,
     )
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.exists() else None
 
 
 def circumstances(device: torch.device) -> dict[str, str]:

@@ -14,6 +14,10 @@ class DataError(SegcoreError):
     """Images, labels, lists or archives."""
 
 
+class UnreadableError(DataError):
+    """A picture that is missing or cannot be decoded: one bad file among good ones."""
+
+
 class CheckpointError(SegcoreError):
     """A weights file that does not fit the model, is damaged, or carries something else."""
 
@@ -24,6 +28,14 @@ class RecipeError(SegcoreError):
 
 class TrainingError(SegcoreError):
     """Training cannot start or go on."""
+
+
+class Interrupted(SegcoreError):
+    """Somebody asked the run to stop; its state is saved. `signal` is the number of the signal that came."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class ExportError(SegcoreError):

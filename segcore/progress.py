@@ -57,6 +57,13 @@ class Progress:
         elif not self.quiet:
             self._line(note)
 
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        if self._bar:
+            self._bar.console.print(f"{self.description}: {text}", highlight=False, markup=False)
+        elif not self.quiet:
+            print(f"{self.description}: {text}", file=sys.stderr, flush=True)
+
     def _line(self, note: str) -> None:
         now = time.monotonic()
         if self.done < self.total and now - self.last_line < SECONDS_BETWEEN_LINES:

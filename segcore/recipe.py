@@ -34,6 +34,21 @@ class TrainRecipe:
         precision: arithmetic of the forward pass; a CPU computes in float32 whatever is asked.
         norm: `sync` norms over the batch of all processes, `local` each over its own share.
         trained_on: `train`, or `trainval` (then val scores are refused).
+        accumulate: parts in which a process computes its share of a batch, one after the other, to save memory; norms
+            and hard pixels see one part at a time.
+        clip_norm: the gradients' norm is cut to this.
+        ema: decay of a running average of the weights; `model.pt` then holds the average.
+        channels_last, compile: memory layout, and `torch.compile`; neither changes more than rounding.
+        deterministic: on a GPU only kernels that give equal bits each time.
+        validate_every, validate_images: iterations between scores (mIoU, ss) on that many images spread over the
+            validation list, 0 for none; the best state is kept beside the last one and is no result: it was selected.
+        max_bad_steps: updates in a row that may fail for numbers that are not finite; each is left out.
+        max_unreadable: share of the list's images that may be missing or undecodable; others stand in for them.
+        short_sides, max_side, sub_batch: scene parsing's batches (see `segcore.data.scene_batches`) instead of crops.
+        padding_label: of scene parsing's batches, `ignore`, or `as_published` class 0.
+        ohem_scope: `global` chooses hard pixels over all processes, `local` each over its own.
+        running_average, fix_bn: see `segcore.norms`.
+        world_size: the number of processes that numbers depend on as published; None for recipes that do not care.
         threads: CPU threads of one process. Part of the recipe, for sums depend on how they are split.
         checkpoint_every, log_every: iterations between resume states, and between rows of the curve.
         code: digest of the code that trains, filled in when the recipe is resolved.
@@ -66,6 +81,24 @@ class TrainRecipe:
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     norm: Literal["sync", "local"] = "sync"
     trained_on: Literal["train", "trainval"] = "train"
+    accumulate: Count = 1
+    clip_norm: Positive | None = None
+    ema: Annotated[float, Interval(gt=0, lt=1)] | None = None
+    channels_last: bool = True
+    compile: bool = False
+    deterministic: bool = False
+    validate_every: Annotated[int, Ge(0)] = 0
+    validate_images: Count = 100
+    max_bad_steps: Count = 5
+    max_unreadable: Fraction = 0.01
+    short_sides: tuple[Count, ...] = ()
+    max_side: Count = 1000
+    sub_batch: Count = 2
+    padding_label: Literal["ignore", "as_published"] = "ignore"
+    ohem_scope: Literal["global", "local"] = "global"
+    running_average: bool = False
+    fix_bn: bool = False
+    world_size: Count | None = None
     threads: Count = 2
     checkpoint_every: Count = 1000
     log_every: Count = 100
@@ -78,3 +111,5 @@ class TrainRecipe:
             raise ValueError(f"scales: the smallest comes first, got {list(self.scales)}")
         if self.warmup >= self.iterations:
             raise ValueError(f"warmup ({self.warmup}) must be shorter than the run ({self.iterations} iterations)")
+        if self.short_sides and self.batch_size % self.sub_batch:
+            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of sub_batch ({self.sub_batch})")

@@ -7,58 +7,47 @@ ends in the same bits as an undisturbed one (on a CPU; on a GPU where its kernel
 
 from __future__ import annotations
 
+import copy
+import shutil
+import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from segcore.checkpoint import ModelFile, ResumeState, save_model_file
-from segcore.curve import COLUMNS, Curve
-from segcore.data.datasets import Samples
-from segcore.data.loaders import Augmentation, TrainingStream, training_batches
-from segcore.detail import decaying_fuse_scales
-from segcore.distributed import Process, synchronise_norms
-from segcore.errors import DataError, RecipeError
+from segcore.curve import COLUMNS
+from segcore.data.loaders import Batch
+from segcore.distributed import Process
+from segcore.errors import DataError, Interrupted, TrainingError
 from segcore.files import write_csv
-from segcore.losses import Losses, network_loss
-from segcore.models import build_model
-from segcore.models.checkpoints.backbones import load_backbone
-from segcore.models.layers import Outputs
-from segcore.optim import cosine, freeze_backbone_norms, make_optimizer, parameter_groups, poly, set_learning_rate
+from segcore.guard import (
+    VALUES_PER_WEIGHT,
+    StopRequest,
+    bytes_of,
+    dump,
+    out_of_memory,
+    require_disk,
+    require_memory,
+    what_fits,
+)
+from segcore.losses import Losses
+from segcore.machine import free_memory, used_memory
+from segcore.optim import set_learning_rate
+from segcore.prepare import Job, batches, check_share, criterion, normaliser, positions, schedule, start, stream_of
 from segcore.progress import Progress
 from segcore.recipe import TrainRecipe
+from segcore.steps import Run, Step
+from segcore.validation import quick_miou, spread
 
-
-@dataclass(frozen=True)
-class Job:
-    """One training run: the recipe, what it learns from, and where its files go.
-
-    Attributes:
-        samples: training images and labels.
-        mean, std: statistics of RGB in 0 … 1.
-        seed: everything random comes from it.
-        out: folder for `model.pt` and `curve.csv`.
-        resume: folder for the state of the unfinished run; kept when the run is done.
-        workers: loader processes of each process.
-        pretrained: backbone file, or None.
-        provenance: goes into `model.pt` as it is.
-    """
-
-    recipe: TrainRecipe
-    samples: Samples
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    seed: int
-    out: Path
-    resume: Path
-    workers: int = 2
-    pretrained: Path | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
+# The end is estimated when so many iterations have shown how long one takes.
+ESTIMATE_AFTER = 20
+BEST = "best-ss.pt"
 
 
 def train(job: Job, process: Process) -> dict[str, Any]:
@@ -69,174 +58,175 @@ def train(job: Job, process: Process) -> dict[str, Any]:
 
     Raises:
         RecipeError: a batch that cannot be divided over the processes.
-        TrainingError: the loss is no longer finite.
+        TrainingError: no room, or losses or gradients that are no longer finite.
+        DataError: too many images that cannot be read.
+        Interrupted: SIGTERM or Ctrl-C; the state is saved.
     """
     recipe = job.recipe
-    check_share(recipe, process.world_size)
+    check_share(recipe, process.world_size, job.any_world_size)
     torch.set_num_threads(recipe.threads)
-    run, states = _start(job, process), ResumeState(job.resume)
-    start = run.restore(states.load())
-    net = DistributedDataParallel(run.net) if process.world_size > 1 else run.net
-    schedule, prepare = _schedule(recipe), _normaliser(job, process)
-    criterion = _criterion(recipe, schedule)
+    run, states = start(job, process), ResumeState(job.resume)
+    factor = schedule(recipe)
+    compute = _Compute(job, process, run, criterion(recipe, factor))
+    compute.check_room()
+    begun = run.restore(states.load())
 
-    began = time.monotonic() - run.seconds
-    with Progress("train", recipe.iterations, start=start, quiet=not process.leads) as progress:
-        for iteration, images, labels in _batches(job, process, start):
-            lr = set_learning_rate(run.optimizer, schedule(iteration))
+    clock = _Clock(recipe, begun, run.seconds)
+    with StopRequest() as stop, Progress("train", recipe.iterations, start=begun, quiet=not process.leads) as progress:
+        for iteration, parts in batches(job, process, begun):
+            lr = set_learning_rate(run.optimizer, factor(iteration))
             _seed_iteration(job.seed, iteration, process.rank)
-            with torch.autocast(process.device.type, run.dtype, enabled=run.dtype is not torch.float32):
-                outputs = net(prepare(images))
-            losses = criterion(outputs, labels.to(process.device, non_blocking=True), iteration)
-            run.step(losses.total)
+            step = compute.update(iteration, parts, bool(stop))
 
             done = iteration + 1
-            progress.advance(note=run.curve.add(iteration, lr, losses, last=done == recipe.iterations))
-            if process.leads and (done % recipe.checkpoint_every == 0 or done == recipe.iterations):
-                run.seconds = time.monotonic() - began
+            last = done == recipe.iterations
+            _count(job, run, step, parts, progress)
+            if run.bad >= recipe.max_bad_steps:
+                compute.give_up(iteration, lr, parts[-1])
+            run.curve.close_row(done, lr, last)
+            progress.advance(note=clock.note(run, lr, done, process))
+            if text := clock.estimate(done):
+                progress.say(text)
+            if recipe.validate_every and (done % recipe.validate_every == 0 or last):
+                progress.say(f"mIoU of {recipe.validate_images} val images: {_validate(job, process, run, done):.4f}")
+            if process.leads and (step.stop or last or done % recipe.checkpoint_every == 0 and not run.bad):
+                run.seconds = clock.seconds()
                 states.save(run.state(done))
+            if step.stop and not last:
+                where = f"stopped after {done} of {recipe.iterations} iterations, which are saved"
+                raise Interrupted(f"{where}; the same command goes on there", stop.signal or signal.SIGTERM)
     if process.leads:
-        _export(job, run)
-    return _facts(job, process, run, start, time.monotonic() - began)
+        _export(job, process, run)
+    return _facts(job, process, run, begun, clock.seconds())
 
 
-@dataclass
-class Run:
-    """Everything that changes while training, the precision it is computed in, and the seconds it has taken."""
+class _Compute:
+    """Forward pass and losses of the parts of a batch, and what is said when they fail."""
 
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    curve: Curve
-    dtype: torch.dtype
-    seconds: float = 0.0
+    def __init__(self, job: Job, process: Process, run: Run, losses: Callable[..., Losses]) -> None:
+        self.job, self.process, self.run, self.losses = job, process, run, losses
+        self.prepare = normaliser(job, process)
+        self.bytes_per_image: float | None = None
 
-    def step(self, loss: Tensor) -> None:
-        """One update of the weights."""
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+    def update(self, iteration: int, parts: tuple[Batch, ...], stop: bool) -> Step:
+        """One update of the weights.
 
-    def state(self, done: int) -> dict[str, Any]:
-        """What has to be kept to go on after iteration number `done`."""
-        parts = {name: getattr(self, name).state_dict() for name in ("net", "optimizer", "scaler", "curve")}
-        return {"iteration": done, "seconds": self.seconds, **parts}
+        Raises:
+            TrainingError: out of memory; names the number of parts that would fit.
+        """
+        try:
+            return self.run.update([partial(self._part, self.run.outer, part, iteration) for part in parts], stop)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise TrainingError(f"out of memory on {self.process.device}; {self._remedy(parts[0])}") from None
 
-    def restore(self, saved: dict[str, Any] | None) -> int:
-        """Takes a kept state over; returns how many iterations are done."""
-        if saved is None:
-            return 0
-        for name in ("net", "optimizer", "scaler", "curve"):
-            getattr(self, name).load_state_dict(saved[name])
-        self.seconds = saved["seconds"]
-        return saved["iteration"]
+    def check_room(self) -> None:
+        """Looks at disk and memory before any long work."""
+        job, recipe, net = self.job, self.job.recipe, self.run.net
+        values, size = VALUES_PER_WEIGHT[recipe.optimizer] + (recipe.ema is not None), bytes_of(net)
+        require_disk(job.resume, (values - 1) * size, size)
+        share = len(positions(recipe, 0, self.process)[0])
+        images = torch.zeros(2, 3, *recipe.crop, dtype=torch.uint8)
+        labels = torch.arange(2 * recipe.crop[0] * recipe.crop[1]) % job.samples.labels.num_classes
+        noise = Batch(images, labels.view(2, *recipe.crop))
+        probe = copy.deepcopy(net)  # running statistics move in a forward pass
+        run = partial(self._part, probe, noise, 0)
+        self.bytes_per_image = require_memory(run, 2, share, values * size, self.process.device)
+
+    def give_up(self, iteration: int, lr: float, part: Batch) -> None:
+        """Ends a run whose numbers are not finite, with a file that says what is known.
+
+        Raises:
+            TrainingError: always.
+        """
+        job, rank = self.job, self.process.rank
+        stream, path = stream_of(job), job.resume / f"not-finite-{rank}.json"
+        samples = [stream.name(p) for entries in positions(job.recipe, iteration, self.process) for p in entries]
+        facts = {"iteration": iteration + 1, "learning_rate": lr, "rank": rank, "samples": samples}
+        with self._precision():
+            layer = dump(path, self.run.net, self.prepare(part), facts)
+        raise TrainingError(
+            f"losses or gradients of {self.run.bad} updates in a row are not finite, at last at iteration "
+            f"{iteration + 1} (learning rate {lr:.3g}, first layer: {layer}); lower the learning rate or look at the "
+            f"labels. {path} names the samples; the state saved before is kept"
+        )
+
+    def _part(self, net: nn.Module, batch: Batch, iteration: int) -> Losses:
+        with self._precision():
+            outputs = net(self.prepare(batch))
+        return self.losses(outputs, batch.labels.to(self.process.device, non_blocking=True), iteration)
+
+    def _precision(self) -> torch.autocast:
+        dtype = self.run.dtype
+        return torch.autocast(self.process.device.type, dtype, enabled=dtype is not torch.float32)
+
+    def _remedy(self, part: Batch) -> str:
+        free, wanted = free_memory(self.process.device), len(part.images)
+        if not free or not self.bytes_per_image:
+            return "raise override.accumulate, so that fewer images are computed at a time"
+        return what_fits(min(free, self.bytes_per_image * wanted / 2), self.bytes_per_image, wanted)
 
 
-def _start(job: Job, process: Process) -> Run:
-    recipe, net = job.recipe, _network(job, process)
-    groups = parameter_groups(net, recipe.lr, recipe.weight_decay, recipe.head_lr_factor)
-    dtype = _precision(recipe, process)
-    return Run(
-        net=net,
-        optimizer=make_optimizer(recipe.optimizer, groups, recipe.momentum),
-        scaler=torch.amp.GradScaler(process.device.type, enabled=dtype is torch.float16),
-        curve=Curve(recipe.log_every),
-        dtype=dtype,
-    )
+def _count(job: Job, run: Run, step: Step, parts: tuple[Batch, ...], progress: Progress) -> None:
+    """Counts an update, and the files that could not be read."""
+    if step.finite:
+        run.curve.add(step.losses)
+    else:
+        progress.say(f"an update was left out, its numbers are not finite ({run.bad} in a row)")
+    for why in (why for part in parts for why in part.unreadable if why not in run.unreadable):
+        run.unreadable.add(why)
+        print(f"train: {why}; another image stands in for it", flush=True)
+    most = int(job.recipe.max_unreadable * len(job.samples))
+    if len(run.unreadable) > most:
+        raise DataError(
+            f"{len(run.unreadable)} of {len(job.samples)} images cannot be read, more than train.max_unreadable "
+            f"allows ({most}); the last: {why}"
+        )
 
 
-def _batches(job: Job, process: Process, start: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+class _Clock:
+    """How long the run takes: over all its starts, and since this one."""
+
+    def __init__(self, recipe: TrainRecipe, begun: int, before: float) -> None:
+        self.recipe, self.begun, self.before, self.start = recipe, begun, before, time.monotonic()
+
+    def seconds(self) -> float:
+        """Of all starts together."""
+        return self.before + time.monotonic() - self.start
+
+    def note(self, run: Run, lr: float, done: int, process: Process) -> str:
+        """The end of the progress line: losses, learning rate, speed, memory."""
+        speed = (done - self.begun) * self.recipe.batch_size / max(time.monotonic() - self.start, 1e-9)
+        losses = zip(COLUMNS[2:], run.curve.rows[-1][2:] if run.curve.rows else (), strict=False)
+        memory = used_memory(process.device)
+        held = f"  {memory / 2**30:.1f} GiB" if memory else ""
+        parts = "  ".join(f"{name} {value:.3f}" for name, value in losses if value)
+        return f"{parts}  lr {lr:.2e}  {speed:.1f} images/s{held}".strip()
+
+    def estimate(self, done: int) -> str | None:
+        """When the run will end, once there is something to judge by."""
+        if done - self.begun != ESTIMATE_AFTER or done == self.recipe.iterations:
+            return None
+        each = (time.monotonic() - self.start) / ESTIMATE_AFTER
+        left = timedelta(seconds=round(each * (self.recipe.iterations - done)))
+        end = (datetime.now() + left).strftime("%H:%M" if left < timedelta(hours=12) else "%a %d %b, %H:%M")
+        return f"{each:.2f} s an update; about {left} to go, until {end}"
+
+
+def _validate(job: Job, process: Process, run: Run, done: int) -> float:
+    """Scores the present weights on some of the validation images; keeps the best file beside the resume state."""
     recipe = job.recipe
-    stream = TrainingStream(job.samples, Augmentation(recipe.crop, recipe.scales, recipe.jitter), job.seed)
-    todo = range(start, recipe.iterations)
-    batches = training_batches(stream, recipe.batch_size, todo, job.workers, process.rank, process.world_size)
-    try:
-        for iteration, (images, labels) in zip(todo, batches, strict=True):
-            yield iteration, images, labels
-    except DataError as error:
-        # A loader's process sends its whole traceback; its last line is the message for a person.
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix("segcore.errors.DataError: ")) from None
-
-
-def _criterion(recipe: TrainRecipe, schedule: Callable[[int], float]) -> Callable[[Any, Tensor, int], Losses]:
-    fuse_scales = _fuse_scales(recipe, schedule)
-
-    def criterion(outputs: Outputs | Tensor, labels: Tensor, iteration: int) -> Losses:
-        return network_loss(
-            outputs if isinstance(outputs, Outputs) else Outputs(outputs),
-            labels,
-            kind=recipe.loss,
-            threshold=recipe.ohem_threshold,
-            min_kept=recipe.ohem_min_kept,
-            auxiliary_weight=recipe.auxiliary_weight,
-            detail_weight=recipe.detail_weight,
-            detail_fuse=fuse_scales[iteration],
-            detail_masked=recipe.detail_ignore == "masked",
-        )
-
-    return criterion
-
-
-def check_share(recipe: TrainRecipe, processes: int) -> None:
-    """Makes sure that every process gets an image of each batch, or two where norms are its own.
-
-    Raises:
-        RecipeError: there are too many processes.
-    """
-    most = recipe.batch_size // (2 if recipe.norm == "local" else 1)
-    if processes > most:
-        raise RecipeError(
-            f"train.batch_size is {recipe.batch_size}, too few images for {processes} processes; "
-            f"set runtime.devices to at most {most} of them, or raise override.batch_size"
-        )
-
-
-def _network(job: Job, process: Process) -> nn.Module:
-    torch.manual_seed(job.seed)
-    net = build_model(job.recipe.arch, job.samples.labels.num_classes, auxiliary=job.recipe.auxiliary_weight > 0)
-    for classifier in net.classifiers() if job.recipe.classifier_std else []:
-        nn.init.normal_(classifier.weight, std=job.recipe.classifier_std)
-    if job.pretrained:
-        load_backbone(net, job.pretrained)
-    if job.recipe.norm == "sync" and process.world_size > 1:
-        net = synchronise_norms(net, process.device)
-    if job.recipe.frozen_backbone_norms:
-        freeze_backbone_norms(net)
-    return net.to(process.device, memory_format=torch.channels_last).train()
-
-
-def _precision(recipe: TrainRecipe, process: Process) -> torch.dtype:
-    wanted = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    if process.device.type == "cpu" and wanted is not torch.float32:
-        if process.leads:
-            print(f"train: the recipe's {recipe.precision} runs as float32 on a CPU", flush=True)
-        return torch.float32
-    return wanted
-
-
-def _schedule(recipe: TrainRecipe) -> Callable[[int], float]:
-    if recipe.schedule == "poly":
-        return lambda i: poly(i, recipe.iterations, recipe.warmup, recipe.warmup_ratio, recipe.power)
-    return lambda i: cosine(i, recipe.iterations, recipe.warmup, recipe.warmup_ratio)
-
-
-def _fuse_scales(recipe: TrainRecipe, schedule: Callable[[int], float]) -> list[float]:
-    if recipe.detail_fuse == "constant":
-        return [1.0] * recipe.iterations
-    rates = (recipe.lr * schedule(i) for i in range(recipe.iterations))
-    return decaying_fuse_scales(rates, recipe.momentum, recipe.weight_decay)
-
-
-def _normaliser(job: Job, process: Process) -> Callable[[Tensor], Tensor]:
-    mean, std = (torch.tensor(v, device=process.device).view(1, 3, 1, 1) for v in (job.mean, job.std))
-
-    def prepare(images: Tensor) -> Tensor:
-        images = images.to(process.device, non_blocking=True, memory_format=torch.channels_last)
-        return (images.float() / 255 - mean) / std
-
-    return prepare
+    net = copy.deepcopy(run.net)
+    net.load_state_dict(run.weights())
+    chosen = spread(job.validation, recipe.validate_images)
+    score = quick_miou(net.eval(), chosen, job.mean, job.std, process, run.dtype)
+    best = all(score > before for _, before in run.scores)
+    run.scores.append([done, round(score, 6)])
+    if process.leads and best:
+        choice = {"selected_on": f"val, {len(chosen)} images", "iteration": done, "miou": round(score, 6)}
+        _save(job, run, job.resume / BEST, choice)
+    return score
 
 
 def _seed_iteration(seed: int, iteration: int, rank: int) -> None:
@@ -244,27 +234,39 @@ def _seed_iteration(seed: int, iteration: int, rank: int) -> None:
     torch.manual_seed((seed * 1_000_003 + iteration) * 4099 + rank)
 
 
-def _export(job: Job, run: Run) -> None:
+def _save(job: Job, run: Run, path: Path, further: dict[str, Any]) -> None:
     model = ModelFile(
         model=job.recipe.arch,
         num_classes=job.samples.labels.num_classes,
-        state_dict=run.net.state_dict(),
+        state_dict=run.weights(),
         normalisation={"mean": list(job.mean), "std": list(job.std)},
         labels=job.samples.labels,
-        provenance={**job.provenance, "seed": job.seed, "torch": str(torch.__version__)},
+        provenance={**job.provenance, "seed": job.seed, "torch": str(torch.__version__), **further},
     )
-    save_model_file(job.out / "model.pt", model)
+    save_model_file(path, model)
+
+
+def _export(job: Job, process: Process, run: Run) -> None:
+    recipe = job.recipe
+    other = {"world_size": process.world_size} if recipe.world_size not in (None, process.world_size) else {}
+    _save(job, run, job.out / "model.pt", other)
     write_csv(job.out / "curve.csv", COLUMNS, run.curve.rows)
+    if run.scores:
+        write_csv(job.out / "validation.csv", ("iteration", "miou"), run.scores)
+        shutil.copyfile(job.resume / BEST, job.out / BEST)
 
 
-def _facts(job: Job, process: Process, run: Run, start: int, seconds: float) -> dict[str, Any]:
+def _facts(job: Job, process: Process, run: Run, begun: int, seconds: float) -> dict[str, Any]:
     images = job.recipe.iterations * job.recipe.batch_size
     return {
         "iterations": job.recipe.iterations,
-        "resumed_from": start,
+        "resumed_from": begun,
+        "images": images,
         "seconds": round(seconds, 1),
         "images_per_second": round(images / max(seconds, 1e-9), 2),
+        "device_hours": round(seconds * process.world_size / 3600, 4),
         "processes": process.world_size,
         "precision": str(run.dtype).removeprefix("torch."),
         "parameters": sum(parameter.numel() for parameter in run.net.parameters()),
+        "unreadable": sorted(run.unreadable),
     }

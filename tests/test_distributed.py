@@ -19,7 +19,9 @@ import sys
 from pathlib import Path
 from segcore.data.datasets import Samples
 from segcore.distributed import join
-from segcore.train import Job, TrainRecipe, train
+from segcore.prepare import Job
+from segcore.recipe import TrainRecipe
+from segcore.train import train
 lists, root, out = map(Path, sys.argv[1:4])
 recipe = TrainRecipe(arch="bisenetv2", iterations=6, batch_size=4, crop=(64, 64), scales=(0.5, 2.0), lr=1e-5, warmup=1,
                      auxiliary_weight=float(sys.argv[4]), loss=sys.argv[5], log_every=1, threads=1)

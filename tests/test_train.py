@@ -12,10 +12,12 @@ import torch
 
 from segcore import load_model
 from segcore.checkpoint import ResumeState, load, load_model_file
-from segcore.data.loaders import Augmentation, TrainingStream, training_batches
+from segcore.data.loaders import Augmentation, CropStream, shares, training_batches
 from segcore.distributed import Process
 from segcore.errors import CheckpointError, RecipeError, TrainingError
-from segcore.train import Job, TrainRecipe, train
+from segcore.prepare import Job
+from segcore.recipe import TrainRecipe
+from segcore.train import train
 
 ALONE = Process(0, 1, torch.device("cpu"))
 RECIPE = TrainRecipe(
@@ -178,20 +180,26 @@ def test_half_precision_on_a_cpu_runs_as_float32_and_says_so(job, capsys):
 
 
 def test_batches_depend_on_seed_and_iteration_alone(samples):
-    stream = TrainingStream(samples, Augmentation((32, 64), (0.5, 2.0), 0.4), seed=3)
-    whole = list(training_batches(stream, 4, range(0, 5), workers=0))
-    late = list(training_batches(stream, 4, range(3, 5), workers=2))
-    shares = [list(training_batches(stream, 4, range(3, 5), 0, rank, 2)) for rank in (0, 1)]
+    stream = CropStream(samples, Augmentation((32, 64), (0.5, 2.0), 0.4), seed=3)
+
+    def run(iterations, rank=0, world_size=1, parts=1, workers=0):
+        return list(training_batches(stream, [shares(4, i, rank, world_size, parts) for i in iterations], workers))
+
+    whole, late = run(range(5)), run(range(3, 5), workers=2)
+    halves = [run(range(3, 5), rank, 2) for rank in (0, 1)]
     for k in (0, 1):
-        assert torch.equal(whole[3 + k][0], late[k][0]) and torch.equal(whole[3 + k][1], late[k][1])
-        together = torch.stack([shares[0][k][0], shares[1][k][0]], 1).flatten(0, 1)
-        assert torch.equal(whole[3 + k][0], together)
+        (batch,), (again,) = whole[3 + k], late[k]
+        assert torch.equal(batch.images, again.images) and torch.equal(batch.labels, again.labels)
+        together = torch.stack([halves[0][k][0].images, halves[1][k][0].images], 1).flatten(0, 1)
+        assert torch.equal(batch.images, together)
+        split = run([3 + k], parts=2)[0]
+        assert torch.equal(batch.images, torch.stack([part.images for part in split], 1).flatten(0, 1))
 
 
 def test_every_image_comes_once_before_any_comes_twice(samples):
     seen = []
     samples.pair = lambda index: (seen.append(index), (np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)))[1]
-    stream = TrainingStream(samples, Augmentation((8, 8), (1.0, 1.0), 0.0), seed=0)
+    stream = CropStream(samples, Augmentation((8, 8), (1.0, 1.0), 0.0), seed=0)
     for position in range(2 * len(samples)):
         stream[position]
     assert sorted(seen[: len(samples)]) == sorted(seen[len(samples) :]) == list(range(len(samples)))

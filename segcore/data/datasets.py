@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from segcore.data.labels import LabelTable
-from segcore.errors import DataError
+from segcore.errors import DataError, UnreadableError
 from segcore.files import atomic_write
 
 
@@ -62,7 +62,7 @@ def read_image(path: Path) -> np.ndarray:
     """Reads a picture as uint8 H×W×3 RGB, ignoring any EXIF rotation, for labels know nothing of it."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
-        raise DataError(f"{path}: {_why_unreadable(path)}")
+        raise UnreadableError(f"{path}: {_why_unreadable(path)}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -74,7 +74,7 @@ def read_label_ids(path: Path) -> np.ndarray:
     """
     label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if label is None:
-        raise DataError(f"{path}: {_why_unreadable(path)}")
+        raise UnreadableError(f"{path}: {_why_unreadable(path)}")
     if label.ndim != 2 or label.dtype != np.uint8:
         shape = "×".join(map(str, label.shape))
         raise DataError(f"{path}: a label must have one 8-bit channel of class ids, this one is {shape} {label.dtype}")

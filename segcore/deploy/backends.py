@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segcore.deploy.export import INPUT, DeployGraph, export_onnx, require
 from segcore.errors import ExportError
+from segcore.machine import cpu_has_bf16
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -135,15 +136,6 @@ def open_tensorrt(case: Case, precision: str) -> Runner:
     if case.device.type != "cuda":
         raise ExportError("tensorrt needs a CUDA device")
     raise ExportError("segcore does not build TensorRT engines")
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself; where the flags cannot be read (not Linux) the answer is no."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        return False
-    return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _cpu_only(backend: str, device: torch.device) -> None:
