@@ -13,34 +13,9 @@ import torch
 from segcore import load_model
 from segcore.checkpoint import ResumeState, load, load_model_file
 from segcore.data.loaders import Augmentation, CropStream, shares, training_batches
-from segcore.distributed import Process
-from segcore.errors import CheckpointError, RecipeError, TrainingError
 from segcore.prepare import Job
-from segcore.recipe import TrainRecipe
 from segcore.train import train
-
-ALONE = Process(0, 1, torch.device("cpu"))
-RECIPE = TrainRecipe(
-    arch="bisenetv2",
-    iterations=4,
-    batch_size=2,
-    crop=(32, 64),
-    scales=(0.5, 2.0),
-    lr=1e-3,
-    warmup=1,
-    checkpoint_every=1,
-    log_every=2,
-)
-
-
-@pytest.fixture
-def job(samples, tmp_path):
-    def make(name="a", **changes):
-        recipe = replace(RECIPE, **changes)
-        folder = tmp_path / name
-        return Job(recipe, samples, (0.5,) * 3, (0.25,) * 3, 1, folder / "out", folder / "resume", workers=0)
-
-    return make
+from tests.training.conftest import ALONE, RECIPE
 
 
 def test_leaves_a_model_that_can_be_used_and_a_curve(job):
@@ -127,56 +102,6 @@ def test_a_finished_run_that_lost_its_outs_only_exports_again(job):
     (wanted.out / "model.pt").unlink()
     assert train(wanted, ALONE)["resumed_from"] == RECIPE.iterations
     assert (wanted.out / "model.pt").read_bytes() == before
-
-
-def test_a_damaged_state_falls_back_to_the_one_before(job):
-    wanted = job()
-    train(wanted, ALONE)
-    state = ResumeState(wanted.resume)
-    state.newest.write_bytes(state.newest.read_bytes()[:100])
-    with pytest.warns(RuntimeWarning, match="going back"):
-        assert state.load()["iteration"] == RECIPE.iterations - 1
-
-
-def test_a_full_disk_leaves_the_previous_state_whole(job, monkeypatch):
-    wanted = job()
-    train(wanted, ALONE)
-    state = ResumeState(wanted.resume)
-    before = state.load()["iteration"]
-
-    def full(content, file):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match="No space left"):
-        state.save({"iteration": 99})
-    monkeypatch.undo()
-    assert state.load()["iteration"] == before
-    assert not list(wanted.resume.glob("*.tmp*"))
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(job):
-    with pytest.raises(TrainingError, match="lower the learning rate"):
-        train(job(lr=1e20, iterations=8, auxiliary_weight=0.0, optimizer="sgd"), ALONE)
-
-
-def test_a_state_with_weights_that_blew_up_is_not_kept(job):
-    wanted = job(lr=1e20, iterations=8, log_every=8, auxiliary_weight=0.0, warmup=4, warmup_ratio=1e-25)
-    with pytest.raises(TrainingError, match="kept"):
-        train(wanted, ALONE)
-    kept = ResumeState(wanted.resume).load()
-    assert kept is None or all(torch.isfinite(v).all() for v in kept["net"].values())
-
-
-def test_more_processes_than_images_in_a_batch_are_refused(job):
-    with pytest.raises(RecipeError, match="too few images for 3 processes"):
-        train(job(), Process(0, 3, torch.device("cpu")))
-
-
-def test_half_precision_on_a_cpu_runs_as_float32_and_says_so(job, capsys):
-    assert train(job(precision="fp16", iterations=2), ALONE)["precision"] == "float32"
-    assert "runs as float32" in capsys.readouterr().out
 
 
 def test_batches_depend_on_seed_and_iteration_alone(samples):
