@@ -1,9 +1,6 @@
 """Training: what comes out, that it comes out again, and that a kill costs nothing."""
 
 import csv
-import multiprocessing
-import os
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +8,8 @@ import pytest
 import torch
 
 from segcore import load_model
-from segcore.checkpoint import ResumeState, load, load_model_file
+from segcore.checkpoint import load, load_model_file
 from segcore.data.loaders import Augmentation, CropStream, shares, training_batches
-from segcore.prepare import Job
 from segcore.train import train
 from tests.training.conftest import ALONE, RECIPE
 
@@ -67,32 +63,6 @@ def test_detail_guidance_is_learned_and_frozen_norms_stay(job):
     assert torch.equal(state[f"{norm}.weight"], torch.ones(32)) and torch.equal(state[f"{norm}.bias"], torch.zeros(32))
     assert state[f"{norm}.running_mean"].abs().max() > 0
     assert not torch.equal(state["cp.arm16.bn_atten.weight"], torch.ones(128))
-
-
-def _train_and_die(wanted: Job, at: int) -> None:
-    save = ResumeState.save
-
-    def save_then_die(self, content):
-        save(self, content)
-        if content["iteration"] == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    ResumeState.save = save_then_die
-    torch.set_num_threads(2)
-    train(wanted, ALONE)
-
-
-@pytest.mark.parametrize("at", [1, 3])
-def test_killed_and_started_again_equals_an_undisturbed_run(job, at):
-    whole, killed = job("whole"), job("killed")
-    train(whole, ALONE)
-    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(killed, at))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL and not (killed.out / "model.pt").exists()
-    assert train(killed, ALONE)["resumed_from"] == at
-    for name in ("model.pt", "curve.csv"):
-        assert (killed.out / name).read_bytes() == (whole.out / name).read_bytes()
 
 
 def test_a_finished_run_that_lost_its_outs_only_exports_again(job):
