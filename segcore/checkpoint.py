@@ -123,7 +123,7 @@ class ResumeState:
         save(self.newest, content)
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state that can be read, or None at the start of a run; clears away what a kill left half written."""
+        """The newest state that can be read, or None at the start of a run. What a kill left half written goes."""
         for rest in self.newest.parent.glob(".*.tmp*"):
             rest.unlink(missing_ok=True)
         for path in (self.newest, self.previous):
