@@ -66,6 +66,11 @@ def _notices(run: Run) -> list[Notice]:
     if run.params["override"]:
         changed = ", ".join(f"{key} = {plain(value)}" for key, value in run.params["override"].items())
         texts.append(f"Not the recipe as it stands: overridden in params.yaml: {changed}.")
+    if bad := run.training.get("unreadable"):
+        texts.append(f"{len(bad)} training images could not be read, and others stood in for them: {'; '.join(bad)}.")
+    if (processes := run.origin.get("world_size")) is not None:
+        wanted = run.recipe["train"]["world_size"]
+        texts.append(f"Trained by {processes} processes; the recipe's numbers depend on {wanted}.")
     return [Notice(text) for text in texts]
 
 
@@ -86,9 +91,12 @@ def _precision(run: Run) -> str:
 
 
 def _duration(run: Run) -> str:
-    start, seconds = run.training.get("resumed_from"), duration(run.training["seconds"])
-    since = f" since iteration {start}, where it was resumed" if start else ""
-    return f"{seconds}{since}, {digits(run.training.get('images_per_second'))} images per second"
+    seen, hours, start = (run.training.get(key) for key in ("images", "device_hours", "resumed_from"))
+    parts = [duration(run.training["seconds"]), f"{digits(run.training.get('images_per_second'))} images per second"]
+    parts += [f"{seen:,} images seen"] if seen else []
+    parts += [f"{digits(hours)} device-hours"] if hours else []
+    parts += [f"last resumed after iteration {start}"] if start else []
+    return ", ".join(parts)
 
 
 def training_section(run: Run) -> Section:

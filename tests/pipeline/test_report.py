@@ -33,6 +33,14 @@ def test_the_stage_writes_these_files_and_no_others(reported: Path) -> None:
     assert pictures == {"confusion.png", "curve.png", "examples.png", *INSIGHT}
 
 
+def test_what_a_training_could_not_read_or_was_not_given_is_said(project: Path) -> None:
+    edit("work/train/run.json", unreadable=["a.png: cannot be decoded"], images=2160, device_hours=0.25, resumed_from=7)
+    html, markdown = run_report()
+    for text in ("1 training images could not be read", "a.png: cannot be decoded"):
+        assert text in html and text in markdown
+    assert "2,160 images seen, 0.250 device-hours, last resumed after iteration 7" in markdown
+
+
 def test_evaluate_metrics_are_fractions_with_six_decimals(project: Path) -> None:
     write_metrics(read_run(), Path("metrics"))
     results = {mode: json.loads(Path(f"work/evaluate/{mode}.json").read_text()) for mode in ("ss", "msf")}
@@ -162,7 +170,7 @@ def test_what_the_machine_made_of_the_recipe_is_said(project: Path) -> None:
     edit("work/train/run.json", precision="float32", resumed_from=120)
     html, _ = run_report()
     assert "float32; the recipe&#x27;s fp16 is not for this machine" in html
-    assert "2 min 52 s since iteration 120, where it was resumed" in html
+    assert "2 min 52 s" in html and "last resumed after iteration 120" in html
 
 
 def test_photographs_of_a_redistributable_set_are_embedded(pages: tuple[str, str]) -> None:
