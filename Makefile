@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # DVC starts the stages with the `python` of the activated environment.
 ACTIVATE := . $(VENV)/bin/activate
 
-.PHONY: help repro test test-all lint benchmark-here bench-eval clean
+.PHONY: help repro doctor test test-all lint benchmark-here bench-eval clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,6 +21,9 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 
 repro: $(READY)  ## run the whole chain (params.yaml says what) and compare with the committed numbers
 	@$(ACTIVATE) && dvc repro && python -m pipeline.compare
+
+doctor: $(READY)  ## what this machine has for the chain, what is missing, and what to do about it
+	@$(ACTIVATE) && python -m pipeline.doctor
 
 benchmark-here: $(READY)  ## measure speed again, on this machine
 	@$(ACTIVATE) && dvc repro --single-item --force benchmark && dvc repro report
