@@ -1,8 +1,8 @@
 """params.yaml and the recipes in; recipe.yaml out: the one resolved recipe that the other stages depend on.
 
 Layers, each over the one before: recipes/defaults.yaml, the data set's own sections, the recipe's `base` chain, the
-recipe, the recipe's part for this data set, `override`. Every name, type and range is checked here, before anything
-is downloaded.
+recipe, the recipe's part for this data set, where asked for its blocks `as_published`, and `override`. Every name, type
+and range is checked here, before anything is downloaded.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.digest import code_digest
+from pipeline.finetune import WeightsSection, identify
 from pipeline.settings import RECIPE, About, DatasetInfo, Params, params, read_yaml, stage, validate, write_yaml
 from segcore.checkpoint import plain
 from segcore.data.labels import TABLES
-from segcore.data.pretrained import WeightsRecipe
 from segcore.data.sources import DataRecipe
 from segcore.deploy import BenchmarkRecipe
 from segcore.errors import RecipeError, did_you_mean
@@ -28,7 +28,7 @@ SECTIONS = {
     "about": About,
     "dataset": DatasetInfo,
     "data": DataRecipe,
-    "weights": WeightsRecipe,
+    "weights": WeightsSection,
     "train": TrainRecipe,
     "evaluate": EvaluateRecipe,
     "benchmark": BenchmarkRecipe,
@@ -53,24 +53,36 @@ def resolve(wanted: Params) -> dict[str, Any]:
     Raises:
         RecipeError: names what is wrong and the nearest known name.
     """
-    dataset = _layer("datasets", wanted.dataset)
-    layers = [_layer("recipes", "defaults"), dataset, *_chain(wanted.model)]
-    parts = [layer.pop("datasets", {}) for layer in layers]
-    merged: dict[str, Any] = {}
-    for layer in [*layers, *(part.get(wanted.dataset, {}) for part in parts)]:
-        merged = merge(merged, layer)
-    merged.pop("base", None)
+    merged = _merged(wanted)
     merged = merge(merged, _override(wanted, merged))
     merged["dataset"] = _dataset_info(wanted.dataset, merged.get("dataset") or {})
     for name in merged:
         if name not in SECTIONS:
             raise RecipeError(f"recipe {wanted.model}: unknown section {name!r}; {did_you_mean(name, SECTIONS)}")
     checked = {name: validate(cls, merged.get(name) or {}, name) for name, cls in SECTIONS.items()}
+    _refuse_uneven_shares(checked["train"])
     resolved = {name: plain(value) for name, value in checked.items()}
     network = f"segcore.models.{family(checked['train'].arch)}"
     for name, stages in STAGES.items():
         resolved[name]["code"] = code_digest([*stages, *([network] if name in USES_THE_NETWORK else [])], FOLDER.parent)
     return resolved
+
+
+def _merged(wanted: Params) -> dict[str, Any]:
+    """All layers but `override`, merged."""
+    dataset = _layer("datasets", wanted.dataset)
+    layers = [_layer("recipes", "defaults"), dataset, *_chain(wanted.model)]
+    layers += [layer.pop("datasets", {}).get(wanted.dataset, {}) for layer in layers]
+    published = [layer.pop("as_published", {}) for layer in layers]
+    if wanted.override.as_published:
+        if not any(published):
+            raise RecipeError(f"override.as_published: recipe {wanted.model} has no such block; leave it empty")
+        layers += published
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer)
+    merged.pop("base", None)
+    return merged
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +114,9 @@ def _layer(kind: str, name: str) -> dict[str, Any]:
         if dataset not in _known("datasets"):
             raise RecipeError(f"{where}: unknown data set {dataset!r}; {did_you_mean(dataset, _known('datasets'))}")
         _sections(part, f"{where}: datasets.{dataset}")
+        _sections(part.get("as_published", {}), f"{where}: datasets.{dataset}.as_published")
     _sections({key: value for key, value in layer.items() if key != "base"}, where)
+    _sections(layer.get("as_published", {}), f"{where}: as_published")
     return layer
 
 
@@ -122,12 +136,25 @@ def _sections(content: Any, where: str) -> dict[str, Any]:
 
 def _override(wanted: Params, merged: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in plain(wanted.override).items() if value is not None}
-    modes = given.pop("modes", None)
+    modes, source, as_published = (given.pop(key, None) for key in ("modes", "finetune", "as_published"))
+    if source and as_published:
+        raise RecipeError("override: finetune and as_published contradict each other: no published training does both")
     warmup = merged.get("train", {}).get("warmup")
     if isinstance(warmup, int) and given.get("iterations", math.inf) <= warmup:
         # A trial run shorter than the warm-up would never reach its learning rate.
         given["warmup"] = given["iterations"] // 10
-    return {"train": given, **({"evaluate": {"modes": modes.split("+")}} if modes else {})}
+    evaluate = {"modes": modes.split("+")} if modes else {}
+    # A whole network takes the place of the backbone, which is then not fetched.
+    weights = {"name": "none", "url": "", "sha256": "", "finetune": plain(identify(source))} if source else {}
+    return {"train": given, "evaluate": evaluate, "weights": weights}
+
+
+def _refuse_uneven_shares(train: TrainRecipe) -> None:
+    if train.batch_size % (train.world_size or 1):
+        raise RecipeError(
+            f"train.batch_size {train.batch_size} cannot be shared evenly by the {train.world_size} processes that the "
+            "recipe asks for; give another override.batch_size"
+        )
 
 
 def _dataset_info(name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Interval
 from pydantic import TypeAdapter, ValidationError
@@ -44,12 +44,24 @@ METRICS = Path("metrics")
 
 @dataclass(frozen=True)
 class Override:
-    """Values that replace the recipe's for one run; None keeps the recipe's."""
+    """What differs from the recipe in one run; None keeps the recipe's.
+
+    Attributes:
+        iterations, lr, batch_size, accumulate, trained_on: values of the recipe's section `train`.
+        modes: evaluation modes joined by +, such as ss+msf.
+        as_published: take the recipe's block `as_published` too: the published code with its defects.
+        finetune: start from a whole network instead of the recipe's pretrained backbone: a model file, or the name of
+            an experiment, branch or commit, whose trained model is taken.
+    """
 
     iterations: Annotated[int, Gt(0)] | None = None
     lr: Annotated[float, Gt(0)] | None = None
     batch_size: Annotated[int, Gt(0)] | None = None
+    accumulate: Annotated[int, Gt(0)] | None = None
     modes: str | None = None
+    trained_on: Literal["train", "trainval"] | None = None
+    as_published: bool | None = None
+    finetune: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +72,13 @@ class Runtime:
         devices: auto, cpu, cpu:N, cuda, cuda:N or a number of processes.
         workers: loader processes for each of them.
         data: a further data store, searched after $SEGCORE_DATA and before `data/`.
+        allow_world_size: train with another number of processes than the one a recipe's `world_size` asks for.
     """
 
     devices: str | int = "auto"
     workers: Annotated[int, Ge(0)] = 2
     data: str | None = None
+    allow_world_size: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ def make_job() -> Job:
         pretrained=_if_there(WEIGHTS / "backbone.pth"),
         finetune=_if_there(WEIGHTS / "finetune.pt"),
         validation=Samples.read(LISTS / "val.csv", root) if recipe.validate_every else None,
+        any_world_size=bool(wanted.runtime.allow_world_size),
         provenance=provenance,
     )
 
