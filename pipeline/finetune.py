@@ -83,16 +83,19 @@ def _open_trained(run: str) -> BinaryIO:
     # Here and not above: they take a second to import, and few runs need them.
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
-    from dvc.scm import RevError
     from dvc_data.index import DataIndexDirError
+    from scmrepo.exceptions import SCMError
 
-    files = DVCFileSystem(str(project_root()), rev=run)
+    files, folder = DVCFileSystem(str(project_root()), rev=run), TRAIN.as_posix()
     try:
-        if not (files.repo and files.exists(TRAIN.as_posix())):
-            raise CheckpointError(f"override.finetune: {run} has no {TRAIN}: it is no finished run of this project")
-        return files.open((TRAIN / "model.pt").as_posix(), "rb")
-    except RevError:
+        # Raises for an unknown name; what dvc.yaml declares and no run has made carries no checksum.
+        finished = files.repo and files.exists(folder) and files.info(folder).get("md5")
+    except (DvcException, SCMError):
         raise RecipeError(f"override.finetune: {_unknown(run)}") from None
+    if not finished:
+        raise CheckpointError(f"override.finetune: {run} has no {folder}: it is no finished run of this project")
+    try:
+        return files.open((TRAIN / "model.pt").as_posix(), "rb")
     except (DvcException, DataIndexDirError, OSError):
         raise CheckpointError(
             f"override.finetune: the trained model of {run} is neither in DVC's cache here nor in a remote that can be "
@@ -105,9 +108,12 @@ def _file(source: str) -> Path:
 
 
 def _unknown(source: str) -> str:
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from scmrepo.exceptions import SCMError
 
-    with Repo(str(project_root())) as repo:
-        names = sorted({name for found in repo.experiments.ls(all_commits=True).values() for name, _ in found})
-    nearest = f"experiments: {did_you_mean(source, names)}" if names else "there is no experiment here"
+    names: set[str] = set()
+    with contextlib.suppress(DvcException, SCMError), Repo(str(project_root())) as repo:
+        names = {name for found in repo.experiments.ls(all_commits=True).values() for name, _ in found}
+    nearest = f"experiments here: {did_you_mean(source, sorted(names))}" if names else "there is no experiment here"
     return f"{source!r} is no file, and no experiment, branch or commit that is known here; {nearest}"
