@@ -284,6 +284,32 @@ def test_misspelt_params_are_refused_in_one_line(section, value, message):
     assert "\n" not in str(caught.value)
 
 
+class TestPage:
+    """docs/reproduce-cityscapes.md says what the recipes say."""
+
+    text = (FOLDER.parent / "docs/reproduce-cityscapes.md").read_text(encoding="utf-8")
+
+    def test_its_commands_resolve(self):
+        commands = re.findall(r"^dvc exp run .*$", self.text, re.MULTILINE)
+        assert len(commands) > 10
+        for command in commands:
+            given = dict(re.findall(r"-S (\S+?)=(\S+)", command))
+            override = {key.removeprefix("override."): given[key] for key in given if key.startswith("override.")}
+            override.pop("finetune", None)  # the name of a run that only its reader has
+            resolve(Params(given.get("model", "bisenetv2"), given["dataset"], override=Override(**override)))
+
+    @pytest.mark.parametrize("model", MODELS)
+    def test_it_has_every_recipe_with_its_numbers(self, model):
+        rows = [row for row in self.text.splitlines() if row.startswith(f"| `{model}` |")]
+        numbers = re.findall(r"\d+\.\d\d", CARDS[model].published)
+        assert any(all(number in row for number in numbers) for row in rows), numbers
+
+    @pytest.mark.parametrize(("model", "dataset"), OTHER_DATA)
+    def test_it_has_the_numbers_on_other_data_sets(self, model, dataset):
+        names = {"ADE20K": "ade20k", "COCO-Stuff": "cocostuff"}
+        assert f"| `{model}` | {names[dataset]} | {OTHER_DATA[model, dataset]} |" in self.text
+
+
 def test_params_yaml_lists_every_switch():
     # `dvc exp run -S` changes only keys that stand there.
     content = read_yaml(FOLDER.parent / "params.yaml")
