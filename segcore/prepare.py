@@ -112,12 +112,21 @@ def _network(job: Job, process: Process) -> nn.Module:
     if job.pretrained:
         load_backbone(net, job.pretrained)
     if job.finetune:
-        load_state(net, load_model_file(job.finetune).state_dict, str(job.finetune), finetune=True)
+        _fill(net, job.finetune)
     if recipe.norm == "sync" and process.world_size > 1:
         net = synchronise_norms(net, process.device)
     if recipe.frozen_backbone_norms:
         freeze_backbone_norms(net)
     return net.to(process.device, memory_format=memory_format(recipe)).train()
+
+
+def _fill(net: nn.Module, path: Path) -> None:
+    file = load_model_file(path)
+    if file.model != net.arch:
+        raise RecipeError(
+            f"{path}: holds a {file.model}, and the recipe trains a {net.arch}; fine-tune the same network"
+        )
+    load_state(net, file.state_dict, str(path), finetune=True)
 
 
 def memory_format(recipe: TrainRecipe) -> torch.memory_format:

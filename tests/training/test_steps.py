@@ -11,6 +11,7 @@ import torch
 from segcore.checkpoint import ResumeState, load_model_file
 from segcore.curve import Curve
 from segcore.data.transforms import normalise
+from segcore.errors import RecipeError
 from segcore.evaluate.confusion import confusion_matrix, miou
 from segcore.losses import network_loss
 from segcore.machine import cpu_has_bf16
@@ -116,3 +117,10 @@ def test_finetuning_starts_from_the_other_weights(job):
     train(replace(second, finetune=first.out / "model.pt"), ALONE)
     one, two = (load_model_file(each.out / "model.pt").state_dict for each in (first, second))
     torch.testing.assert_close(one["detail.S1.0.conv.weight"], two["detail.S1.0.conv.weight"])
+
+
+def test_finetuning_from_another_network_is_refused_by_name(job):
+    first = job("first", arch="stdc1", iterations=1, warmup=0)
+    train(first, ALONE)
+    with pytest.raises(RecipeError, match="holds a stdc1, and the recipe trains a bisenetv2"):
+        train(replace(job("second"), finetune=first.out / "model.pt"), ALONE)
