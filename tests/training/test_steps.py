@@ -122,5 +122,5 @@ def test_finetuning_starts_from_the_other_weights(job):
 def test_finetuning_from_another_network_is_refused_by_name(job):
     first = job("first", arch="stdc1", iterations=1, warmup=0)
     train(first, ALONE)
-    with pytest.raises(RecipeError, match="holds a stdc1, &):
+    with pytest.raises(RecipeError, match="holds a stdc1, and the recipe trains a bisenetv2"):
         train(replace(job("second"), finetune=first.out / "model.pt"), ALONE)
