@@ -1,10 +1,11 @@
-"""kill -9 while DVC trains: in the workspace and in DVC's queue."""
+"""kill -9, SIGTERM and Ctrl-C while DVC trains: in the workspace and in DVC's queue."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -53,6 +54,61 @@ def test_dvc_killed_while_training_refuses_a_second_start_and_then_goes_on(clone
     clone.dvc("repro")
     _resumed(clone)
     clone.back()
+
+
+def _newer(paths, than: float) -> bool:
+    return any(path.stat().st_mtime > than for path in paths)
+
+
+def _end(process) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_again_and_again_the_chain_ends_in_the_same_bits(clone, tmp_path):
+    """In every stretch of a training: before its first state, after it, after a resume, and while it is written out."""
+    command = ["exp", "run", "-S", "seed=5", *LONG]
+    train = clone.folder / "work/train"
+    first = clone.start_dvc(*command, log=tmp_path / "log")
+    _wait_for(lambda: "pipeline.train" in (tmp_path / "log").read_text())
+    time.sleep(1.0)
+    _end(first)
+    states, before = clone.folder / "work/resume/train", time.time()
+    for moment in (lambda: _newer(states.glob("*/resume.pt"), before), (train / "model.pt").exists):
+        again = clone.start_dvc("repro", log=tmp_path / "log")
+        _wait_for(moment)
+        _end(again)
+    clone.dvc("repro")
+    killed = (train / "model.pt").read_bytes()
+    shutil.rmtree(clone.folder / ".dvc/cache/runs")
+    shutil.rmtree(clone.folder / "work/resume/train")
+    assert "train" in stages_run(clone.dvc("repro", "--force", "--single-item", "train"))
+    assert json.loads((train / "run.json").read_text())["resumed_from"] == 0
+    assert (train / "model.pt").read_bytes() == killed
+    clone.back()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_says_how_to_go_on_and_leaves_no_traceback(clone, tmp_path, number):
+    command = ["exp", "run", "-S", f"seed={20 + number}", *LONG]
+    running, _ = _first_new_state(clone, lambda: clone.start_dvc(*command, log=tmp_path / "log"))
+    if number == signal.SIGINT:
+        os.killpg(running.pid, number)  # as a terminal sends Ctrl-C
+    else:
+        os.kill(_training(clone), number)
+    assert running.wait(60) != 0
+    log = (tmp_path / "log").read_text()
+    done = int(re.search(r"stopped after (\d+) of 150 iterations, which are saved; the same command goes on", log)[1])
+    assert "Traceback" not in log
+    clone.dvc("repro")
+    assert _resumed(clone)["resumed_from"] == done
+    clone.back()
+
+
+def _training(clone: Clone) -> int:
+    """The process that holds the lock of the newest training."""
+    locks = (clone.folder / "work/resume/train").glob("*/lock")
+    return int(max(locks, key=os.path.getmtime).read_text())
 
 
 def test_a_training_killed_in_the_queue_goes_on_where_it_stopped(clone, tmp_path):
