@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from segcore.data.archives import extract
+from segcore.data.cityscapes_account import REMEDY, download_packages, find_account
+from segcore.data.disk import explained
+from segcore.data.download import download
 from segcore.data.minicity import MinicityRecipe, write_archives
 from segcore.data.store import Checksums, StoredFile
 from segcore.errors import DataError
@@ -25,6 +29,11 @@ class DataRecipe:
             where present, test/ testannot/; image and label share a stem).
         archives: zip files to unpack, if the images do not lie there unpacked.
         get: where a person gets them, for the message when they are missing.
+        urls: addresses of those archives that anybody may download, the best one first.
+        checksums: `md5:…`, `sha1:…` or `sha256:…` of those where it is known.
+        into: subfolder for those that are not made for the data set's folder itself.
+        account: whose archives need an account; only Cityscapes' way to log in is known.
+        test: Cityscapes' test images too, which have no labels that say anything.
         generate: draw the archives instead of waiting for them.
         code: digest of the code that fetches and lists, filled in when the recipe is resolved.
     """
@@ -32,8 +41,18 @@ class DataRecipe:
     layout: Literal["cityscapes", "folders"]
     get: str
     archives: tuple[str, ...] = ()
+    urls: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
+    into: dict[str, str] = field(default_factory=dict)
+    account: Literal["", "cityscapes"] = ""
+    test: bool = False
     generate: MinicityRecipe | None = None
     code: str = ""
+
+    def __post_init__(self) -> None:
+        for name in (*self.urls, *self.checksums, *self.into):
+            if name not in self.archives:
+                raise ValueError(f"{name!r} is none of the archives ({', '.join(self.archives) or 'there are none'})")
 
 
 def fetch(recipe: DataRecipe, folder: Path, memory: Path) -> list[StoredFile]:
@@ -53,16 +72,35 @@ def fetch(recipe: DataRecipe, folder: Path, memory: Path) -> list[StoredFile]:
     checksums = Checksums(folder, memory)
     if recipe.generate:
         _generate(recipe, folder)
-    archives = [folder / name for name in recipe.archives]
-    present = [archive for archive in archives if archive.is_file()]
-    missing = [archive.name for archive in archives if not archive.is_file()]
-    if missing and not _unpacked(recipe, folder):
-        raise DataError(f"{', '.join(missing)} not found in {folder}; get {recipe.get} and put them there")
-    wanted = {file.path: file for archive in present for file in extract(archive, _wanted, checksums)}
-    paths = sorted(wanted) if wanted and not missing else _walk(recipe, folder)
-    files = [checksums.of(path) for path in track(paths, "read files")]
+    if not _unpacked(recipe, folder):
+        _bring(recipe, folder)
+    archives = [folder / name for name in recipe.archives if (folder / name).is_file()]
+    wanted = {file.path: file for archive in archives for file in _unpack(recipe, archive, checksums)}
+    paths = sorted(wanted) if wanted and len(archives) == len(recipe.archives) else _walk(recipe, folder)
+    with explained(folder):
+        files = [checksums.of(path) for path in track(paths, "read files")]
     checksums.save()
     return files
+
+
+def _bring(recipe: DataRecipe, folder: Path) -> None:
+    """Downloads the archives that are missing, where that can be done."""
+    missing = [name for name in recipe.archives if not (folder / name).is_file()]
+    closed = [name for name in missing if name not in recipe.urls]
+    account = find_account() if closed and recipe.account else None
+    if closed and not account:
+        otherwise = f"; or {REMEDY}, and run again" if recipe.account else ""
+        raise DataError(f"{', '.join(closed)} not found in {folder}; get {recipe.get} and put them there{otherwise}")
+    for name in missing:
+        if name in recipe.urls:
+            download(recipe.urls[name], folder / name, checksum=recipe.checksums.get(name, ""))
+    if account:
+        download_packages(closed, folder, account)
+
+
+def _unpack(recipe: DataRecipe, archive: Path, checksums: Checksums) -> list[StoredFile]:
+    wanted = partial(_wanted, test=recipe.test)
+    return extract(archive, wanted, checksums, into=recipe.into.get(archive.name, ""))
 
 
 def _generate(recipe: DataRecipe, folder: Path) -> None:
@@ -76,10 +114,11 @@ def _generate(recipe: DataRecipe, folder: Path) -> None:
         note.write_text(made_from, encoding="utf-8")
 
 
-def _wanted(path: str) -> bool:
+def _wanted(path: str, test: bool = False) -> bool:
     """Of the Cityscapes archives only photographs and id maps: the rest (instances, polygons) nobody reads here."""
     split = path.split("/")[1:2]
-    return split in (["train"], ["val"]) and path.endswith(("_leftImg8bit.png", "_gtFine_labelIds.png"))
+    splits = (["train"], ["val"], ["test"]) if test else (["train"], ["val"])
+    return split in splits and path.endswith(("_leftImg8bit.png", "_gtFine_labelIds.png"))
 
 
 def _unpacked(recipe: DataRecipe, folder: Path) -> bool:
@@ -90,7 +129,7 @@ def _walk(recipe: DataRecipe, folder: Path) -> list[str]:
     if recipe.layout == "cityscapes":
         found = (path for top in ("leftImg8bit", "gtFine") for path in (folder / top).rglob("*.png"))
         paths = [path.relative_to(folder).as_posix() for path in found]
-        return sorted(path for path in paths if _wanted(path))
+        return sorted(path for path in paths if _wanted(path, recipe.test))
     tops = [top for split in SPLITS for top in (split, f"{split}annot")]
     for top in (top for top in tops if not top.startswith("test") and not (folder / top).is_dir()):
         raise DataError(f"{folder / top}: no such folder; get {recipe.get} and put {', '.join(tops[:4])} into {folder}")
