@@ -1,16 +1,27 @@
-"""Pretrained weights: found in the data store, or downloaded into it."""
+"""Pretrained weights: found in the data store, or downloaded into it.
+
+`pretrained.csv` lists the files that networks here start from: who publishes them, at which addresses, and their sha256
+where it is known. Where it is not, the one of the file first used is written beside it (NAME.sha256, as `sha256sum`
+writes it), and a file of another content is refused from then on.
+"""
 
 from __future__ import annotations
 
+import csv
+import errno
+import re
 import shutil
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from segcore.errors import CheckpointError
+from segcore.data.disk import explained
+from segcore.data.download import download
+from segcore.data.web import Web
+from segcore.errors import CheckpointError, DataError, did_you_mean
 from segcore.files import atomic_write, sha256
 
-TIMEOUT_SECONDS = 30
+TABLE = Path(__file__).with_name("pretrained.csv")
 
 
 @dataclass(frozen=True)
@@ -18,9 +29,10 @@ class WeightsRecipe:
     """Which backbone file a training starts from.
 
     Attributes:
-        name: file name, or `none` to train from scratch.
-        url: where it is published; empty if it has no fixed address, then it must lie in the data store.
-        sha256: its digest if known; an unknown one is recorded in the receipt.
+        name: file name, or `none` to train from scratch. One that `pretrained.csv` lists needs no more.
+        url: where it is published; empty if the table says it, or if it has no fixed address: then it must lie in the
+            data store.
+        sha256: its digest if known; the table's counts where this is empty.
         code: digest of the code that fetches, filled in when the recipe is resolved.
     """
 
@@ -30,47 +42,103 @@ class WeightsRecipe:
     code: str = ""
 
 
-def fetch_weights(recipe: WeightsRecipe, store: Path, out: Path) -> dict[str, str]:
+class Published(NamedTuple):
+    """A line of `pretrained.csv`.
+
+    Attributes:
+        networks: pattern of the names of the networks that start from it, such as `bisenetv1*`.
+        published_by: where a person finds it.
+        sha256: empty if not known.
+        urls: its addresses, the best one first; none if it has no fixed one.
+    """
+
+    name: str
+    networks: str
+    published_by: str
+    sha256: str
+    urls: tuple[str, ...]
+
+
+def published() -> dict[str, Published]:
+    """The files of `pretrained.csv` by name."""
+    with open(TABLE, newline="", encoding="utf-8") as file:
+        return {row["name"]: Published(**{**row, "urls": tuple(row["urls"].split())}) for row in csv.DictReader(file)}
+
+
+def fetch_weights(recipe: WeightsRecipe, store: Path, out: Path, web: Web | None = None) -> dict[str, str]:
     """Copies the file into `out/backbone.pth`, downloading it into `store` first if it is not there.
 
+    Args:
+        recipe: which file.
+        store: the data store's folder of weights; a file that somebody put there is taken.
+        out: folder to copy to.
+        web: the way to the servers.
+
     Returns:
-        The receipt: what was taken, from where, with which digest.
+        The receipt: what was taken, where it is published, with which digest. It is the same on every machine.
 
     Raises:
-        CheckpointError: it cannot be had (says from where and where to put it), or its digest is another.
+        CheckpointError: it cannot be had (says from where and where to put it), it is no weights file, or its digest is
+            not the one of the recipe, of the table, of its name or of its first use.
     """
     if recipe.name == "none":
         return {"pretrained": "none"}
-    source = store / recipe.name
-    if not source.is_file():
-        _download(recipe, source)
-    found = sha256(source)
-    if recipe.sha256 and found != recipe.sha256:
-        raise CheckpointError(f"{source}: sha256 is {found}, the recipe wants {recipe.sha256}; remove it and run again")
-    with atomic_write(out / "backbone.pth") as temporary:
-        shutil.copyfile(source, temporary)
-    return {"pretrained": recipe.name, "url": recipe.url, "sha256": found}
-
-
-def _download(recipe: WeightsRecipe, target: Path) -> None:
-    if not recipe.url:
-        raise CheckpointError(
-            f"{target}: no such file, and {recipe.name} has no address to download it from; the head of its recipe in "
-            f"pipeline/recipes says who publishes it: fetch it by hand and put it there"
-        )
+    source, known = store / recipe.name, published().get(recipe.name)
+    urls = (recipe.url,) if recipe.url else known.urls if known else ()
+    expected = recipe.sha256 or (known.sha256 if known and not recipe.url else "")
+    if not urls and not source.is_file():
+        raise CheckpointError(f"{source}: no such file, and {_no_address(recipe.name, known)}; put it there")
     try:
-        with (
-            urllib.request.urlopen(recipe.url, timeout=TIMEOUT_SECONDS) as response,
-            atomic_write(target) as temporary,
-            open(temporary, "wb") as file,
-        ):
-            shutil.copyfileobj(response, file, 1 << 20)
-            length = response.headers.get("Content-Length")
-            if length and file.tell() != int(length):
-                raise OSError(f"the connection ended after {file.tell()} of {length} bytes")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+        download(urls, source, checksum=f"sha256:{expected}" if expected else "", web=web)
+        with explained(store):
+            found = _check(source, expected)
+            with atomic_write(out / "backbone.pth") as temporary:
+                shutil.copyfile(source, temporary)
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+    return {"pretrained": recipe.name, "url": urls[0] if urls else "", "sha256": found}
+
+
+def _no_address(name: str, known: Published | None) -> str:
+    if known:
+        return f"{name} has no address to download it from; fetch it by hand from {known.published_by}"
+    return f"{name} has no address to download it from and is in no table ({did_you_mean(name, published())})"
+
+
+def _check(source: Path, expected: str) -> str:
+    """The file's sha256, compared with all that is known of it and recorded.
+
+    Raises:
+        CheckpointError: it is another, or the file is a web page or empty.
+    """
+    with open(source, "rb") as file:
+        start = file.read(64)
+    if not start or re.match(rb"\s*<", start):
+        fault = "is a web page and no weights file" if start else "is empty"
+        raise CheckpointError(f"{source}: {fault}; remove it, and fetch it from its page with a browser if need be")
+    found = sha256(source)
+    if expected and found != expected.lower():
+        raise CheckpointError(f"{source}: sha256 is {found}, the recipe wants {expected}; remove it and run again")
+    named = re.search(r"-([0-9a-f]{8})\.pth$", source.name)  # torchvision's way
+    if named and not found.startswith(named[1]):
+        raise CheckpointError(f"{source}: sha256 is {found}, its name says {named[1]}…; remove it and run again")
+    _compare_with_first_use(source, found)
+    return found
+
+
+def _compare_with_first_use(source: Path, found: str) -> None:
+    record = source.with_name(f"{source.name}.sha256")
+    first = record.read_text(encoding="utf-8").split()[:1] if record.is_file() else []
+    if first and first != [found]:
         raise CheckpointError(
-            f"{recipe.name} could not be downloaded from {recipe.url} ({reason}); "
-            f"fetch it by hand and put it at {target}"
-        ) from None
+            f"{source}: sha256 is {found}, but {first[0]} when it was first used ({record}); put that file back, or "
+            "remove the record to start from this one"
+        )
+    if not first:
+        try:
+            with atomic_write(record) as temporary:
+                temporary.write_text(f"{found}  {source.name}\n", encoding="utf-8")
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            # Somebody else's store: the receipt has it.
