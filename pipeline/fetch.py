@@ -1,6 +1,6 @@
 """recipe.yaml's `data` in; the images in the data store, and work/fetch/files.csv out (path, size, crc32 of each).
 
-Archives that lie there are unpacked, missing ones are downloaded where that can be done (with an account for Cityscapes;
+Archives that lie there are unpacked, missing ones downloaded where that can be done (with an account for Cityscapes;
 SEGCORE_OFFLINE=1 forbids it). After an interruption the same command goes on where it stopped.
 
 The images themselves are no DVC out: they may not be published again, and a colleague without them still gets every

@@ -1,9 +1,10 @@
-"""Shared by the tests of downloads: a server with one file, and a way to it that does not wait."""
+"""Shared by the tests of downloads and archives: a server with one file, a way to it that does not wait, zips."""
 
 import pytest
 
 from segcore.data.web import Web
 from tests.data.webserver import CONTENT, Site, serving
+from tests.data.zips import make_zip
 
 
 @pytest.fixture
@@ -27,3 +28,18 @@ def pauses():
 @pytest.fixture
 def web(pauses):
     return Web(timeout=2, sleep=pauses.append)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """Writes a zip of (entry, content) pairs."""
+
+    def run(*entries, name="a.zip", **options):
+        return make_zip(tmp_path / name, *entries, **options)
+
+    return run

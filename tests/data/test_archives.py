@@ -17,21 +17,6 @@ from segcore.errors import DataError
 from tests.data.zips import FILES, make_zip, unpack
 
 
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def pack(tmp_path):
-    """Writes a zip of (entry, content) pairs."""
-
-    def run(*entries, name="a.zip", **options):
-        return make_zip(tmp_path / name, *entries, **options)
-
-    return run
-
-
 def refused(archive, out, match, **options):
     """It is refused in one line that names the archive, and no file was written."""
     with pytest.raises(DataError, match=match) as caught:

@@ -14,22 +14,7 @@ from segcore.data.lists import find_pairs, write_lists
 from segcore.data.sources import DataRecipe, fetch
 from segcore.data.store import Checksums
 from segcore.errors import DataError
-from tests.data.zips import FILES, make_zip, unpack
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def pack(tmp_path):
-    """Writes a zip of (entry, content) pairs."""
-
-    def run(*entries, name="a.zip", **options):
-        return make_zip(tmp_path / name, *entries, **options)
-
-    return run
+from tests.data.zips import FILES, unpack
 
 
 class TestInterrupted:
