@@ -7,6 +7,13 @@ from tests.data.webserver import CONTENT, Site, serving
 from tests.data.zips import make_zip
 
 
+@pytest.fixture(autouse=True)
+def straight_to_the_server(monkeypatch):
+    """Whatever the environment says of networks."""
+    monkeypatch.delenv("SEGCORE_OFFLINE", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
 @pytest.fixture
 def site():
     with serving(Site()) as server:

@@ -92,7 +92,7 @@ class Clone:
     def _environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         outer = {k: v for k, v in os.environ.items() if k not in ("SEGCORE_DATA", "DVC_ROOT", "PYTHONPATH")}
-        return {**outer, "PATH": path, "HOME": str(self.home)}
+        return {**outer, "PATH": path, "HOME": str(self.home), "SEGCORE_OFFLINE": "1"}
 
     def _run(self, command: list[str], check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         done = subprocess.run(
