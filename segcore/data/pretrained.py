@@ -31,7 +31,7 @@ class WeightsRecipe:
     Attributes:
         name: file name, or `none` to train from scratch. One that `pretrained.csv` lists needs no more.
         url: where it is published; empty if the table says it, or if it has no fixed address: then it must lie in the
-            data store.
+            data store. One that the table does not have stands for another file, to which its digest does not apply.
         sha256: its digest if known; the table's counts where this is empty.
         code: digest of the code that fetches, filled in when the recipe is resolved.
     """
@@ -83,11 +83,9 @@ def fetch_weights(recipe: WeightsRecipe, store: Path, out: Path, web: Web | None
     """
     if recipe.name == "none":
         return {"pretrained": "none"}
-    source, known = store / recipe.name, published().get(recipe.name)
-    urls = (recipe.url,) if recipe.url else known.urls if known else ()
-    expected = recipe.sha256 or (known.sha256 if known and not recipe.url else "")
+    source, (urls, expected) = store / recipe.name, _addresses(recipe)
     if not urls and not source.is_file():
-        raise CheckpointError(f"{source}: no such file, and {_no_address(recipe.name, known)}; put it there")
+        raise CheckpointError(f"{source}: no such file, and {_no_address(recipe.name)}; put it there")
     try:
         download(urls, source, checksum=f"sha256:{expected}" if expected else "", web=web)
         with explained(store):
@@ -99,8 +97,16 @@ def fetch_weights(recipe: WeightsRecipe, store: Path, out: Path, web: Web | None
     return {"pretrained": recipe.name, "url": urls[0] if urls else "", "sha256": found}
 
 
-def _no_address(name: str, known: Published | None) -> str:
-    if known:
+def _addresses(recipe: WeightsRecipe) -> tuple[tuple[str, ...], str]:
+    """Addresses in order, and the sha256 if known; the table's unless the recipe names an address of its own."""
+    known = published().get(recipe.name)
+    if known is None or recipe.url not in ("", *known.urls):
+        return ((recipe.url,) if recipe.url else ()), recipe.sha256
+    return tuple(sorted(known.urls, key=lambda url: url != recipe.url)), recipe.sha256 or known.sha256
+
+
+def _no_address(name: str) -> str:
+    if known := published().get(name):
         return f"{name} has no address to download it from; fetch it by hand from {known.published_by}"
     return f"{name} has no address to download it from and is in no table ({did_you_mean(name, published())})"
 

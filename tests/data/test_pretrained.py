@@ -86,9 +86,17 @@ class TestTable:
         put()
         assert fetch("b.pth") == by_net
 
-    def test_a_recipe_overrules_the_table(self, fetch, listed, site):
+    def test_an_address_of_the_recipe_s_own_is_of_another_file(self, fetch, listed, site):
         listed("0" * 64)
         assert fetch("b.pth", site.url + "/b.pth")["url"] == site.url + "/b.pth"
+
+    def test_an_address_of_the_table_s_comes_first_and_keeps_digest_and_mirrors(self, fetch, listed, site):
+        listed(SHA256, ("/mirror/b.pth", "/gone/b.pth"))
+        assert fetch("b.pth", site.url + "/gone/b.pth")["url"] == site.url + "/gone/b.pth"
+        assert [path for _, path, _ in site.asked] == ["/gone/b.pth", "/mirror/b.pth"]
+        listed("0" * 64)
+        with pytest.raises(CheckpointError, match="the recipe wants 0000"):
+            fetch("b.pth", site.url + "/mirror/b.pth")
 
     def test_the_digest_of_the_table_counts(self, fetch, listed, site):
         listed("0" * 64)
