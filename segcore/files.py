@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from segcore.errors import SegcoreError
+from segcore.errors import DataError, SegcoreError
 
 
 @contextlib.contextmanager
@@ -35,6 +35,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """A person's text file: without its byte-order mark, line ends as \\n; `remedy` is for when it is not there.
+
+    Raises:
+        DataError: it cannot be read, or is no UTF-8.
+    """
+    try:
+        content = Path(path).read_bytes()
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: not a UTF-8 text; save it with the encoding UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_json(path: Path, value: object) -> None:

@@ -8,83 +8,107 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 
 from segcore.data.labels import LabelTable
-from segcore.errors import DataError, UnreadableError
-from segcore.files import atomic_write
+from segcore.data.pictures import decode_ids, decode_image, read_picture
+from segcore.errors import DataError
+from segcore.files import atomic_write, read_text
 
 
 def read_list(path: Path) -> list[tuple[str, str]]:
     """Reads `image,label` lines.
 
+    Spaces around a path, empty lines, a first line `image,label`, a byte-order mark and any line ends are fine.
+
     Raises:
-        DataError: no such file, an empty list, a line without exactly one comma, an image listed twice.
+        DataError: no such file, no UTF-8, an empty list, a line without exactly one comma, an image listed twice, two
+            images whose names differ in the suffix alone.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a UTF-8 text; a list holds `image,label` lines") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); `dvc repro annotations` makes the lists") from None
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        fields = [field.strip() for field in line.split(",")]
-        if not line.strip():
+    lines: dict[str, tuple[int, str, str]] = {}  # by name
+    for number, line in enumerate(read_text(path, "`dvc repro annotations` makes the lists").split("\n"), 1):
+        if not line.strip() or (not lines and _is_header(_fields(line))):
             continue
-        if len(fields) != 2 or not all(fields):
-            raise DataError(f"{path}:{number}: expected `image,label`, got {line.strip()!r}")
-        pairs.append((fields[0], fields[1]))
-    if not pairs:
+        image, label = _pair(line, f"{path}:{number}")
+        first, other, _ = lines.setdefault(_name(image), (number, image, label))
+        if first != number:
+            problem = "stands there twice" if other == image else f"would share the name of its results with {other}"
+            raise DataError(f"{path}:{number}: {image} {problem}, see line {first}; remove or rename one")
+    if not lines:
         raise DataError(f"{path}: the list is empty, so there is nothing to train on or to score")
-    if len({image for image, _ in pairs}) < len(pairs):
-        raise DataError(f"{path}: an image stands there twice; every image counts once")
-    return pairs
+    return [(image, label) for _, image, label in lines.values()]
 
 
 def write_list(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
     """Writes `image,label` lines, atomically.
 
     Raises:
-        DataError: a path with a comma, which the format cannot carry.
+        DataError: a path that the format cannot carry: with a comma, a line break, a space at its ends, or no UTF-8.
     """
-    for name in (name for pair in pairs for name in pair):
-        if "," in name or "\n" in name:
-            raise DataError(f"{name!r}: a path with a comma cannot stand in an `image,label` list; rename the file")
+    for number, pair in enumerate(pairs):
+        if not _survives(pair) or (number == 0 and _is_header(list(pair))):
+            raise DataError(
+                f"{pair[0]!r}, {pair[1]!r}: a path with a comma, a line break, outer spaces or no UTF-8 cannot stand "
+                "in an `image,label` list; rename the file"
+            )
     with atomic_write(path) as temporary:
         temporary.write_text("".join(f"{image},{label}\n" for image, label in pairs), encoding="utf-8")
 
 
+def _survives(pair: tuple[str, str]) -> bool:
+    line = ",".join(pair)
+    plain = not set("\n\r\ufeff") & set(line) and line.encode(errors="ignore").decode() == line
+    return plain and all(pair) and _fields(line) == list(pair)
+
+
+def _name(image: str) -> str:
+    """An image's path without its suffix, made relative: it names files with this image's results."""
+    parts = PurePosixPath(os.path.splitext(image)[0]).parts
+    return "/".join("up" if part == ".." else part for part in parts if part != "/")
+
+
+def _fields(line: str) -> list[str]:
+    return [field.strip() for field in line.split(",")]
+
+
+def _is_header(fields: list[str]) -> bool:
+    return [field.lower() for field in fields] == ["image", "label"]
+
+
+def _pair(line: str, where: str) -> tuple[str, str]:
+    fields = _fields(line)
+    if len(fields) == 2 and all(fields):
+        return fields[0], fields[1]
+    problem = f"expected `image,label`, got {line.strip()!r}"
+    if len(fields) > 2:
+        raise DataError(f"{where}: {problem}; leave out further columns, and commas in file names")
+    if len(fields) == 2:
+        raise DataError(f"{where}: {problem}; name both files of the pair")
+    other = next((sign for sign in (";", "\t", "|") if sign in line), None)
+    raise DataError(f"{where}: {problem}; {f'separate with a comma, not {other!r}' if other else 'add the label'}")
+
+
 def read_image(path: Path) -> np.ndarray:
-    """Reads a picture as uint8 H×W×3 RGB, ignoring any EXIF rotation, for labels know nothing of it."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise UnreadableError(f"{path}: {_why_unreadable(path)}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    """Reads a picture as uint8 H×W×3 RGB, ignoring any EXIF rotation, for labels know nothing of it.
+
+    Raises:
+        UnreadableError: not there, damaged, cut off, or of more than `pictures.LARGEST` pixels.
+    """
+    content, _ = read_picture(path)
+    return decode_image(content, path)
 
 
 def read_label_ids(path: Path) -> np.ndarray:
-    """Reads a label picture's pixel values as uint8 H×W.
+    """Reads a label picture's class ids as uint8 H×W: pixel values, or the indices of a palette.
 
     Raises:
-        DataError: not there, damaged, or not a single 8-bit channel (a coloured map would be read as brightness).
+        UnreadableError: as `read_image`.
+        DataError: not a single channel of 8 bits (a coloured map would be read as brightness), or JPEG.
     """
-    label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if label is None:
-        raise UnreadableError(f"{path}: {_why_unreadable(path)}")
-    if label.ndim != 2 or label.dtype != np.uint8:
-        shape = "×".join(map(str, label.shape))
-        raise DataError(f"{path}: a label must have one 8-bit channel of class ids, this one is {shape} {label.dtype}")
-    return label
-
-
-def _why_unreadable(path: Path) -> str:
-    if not Path(path).exists():
-        return "no such file; the list names it, so mend the list or put the file there"
-    return "cannot be decoded (truncated, or not a picture); put an intact file in its place"
+    content, header = read_picture(path)
+    return decode_ids(content, header, path)
 
 
 class Samples:
@@ -102,8 +126,8 @@ class Samples:
     @classmethod
     def read(cls, path: Path, root: Path | None = None) -> Samples:
         """Reads a list with the label table and root that lie beside it; `root` overrides the latter."""
-        path = Path(path)
-        return cls(read_list(path), root or _root_beside(path), LabelTable.read_csv(path.parent / "labels.csv"))
+        path, pairs = Path(path), read_list(path)
+        return cls(pairs, root or root_beside(path, pairs), LabelTable.read_csv(path.parent / "labels.csv"))
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -111,7 +135,7 @@ class Samples:
     @property
     def names(self) -> list[str]:
         """One unique name an image: its path relative to the root, without the suffix."""
-        return [os.path.splitext(image)[0] for image, _ in self.pairs]
+        return [_name(image) for image, _ in self.pairs]
 
     def image_path(self, index: int) -> Path:
         """Where image `index` lies."""
@@ -155,9 +179,16 @@ def store_folder() -> Path:
     return Path(os.environ.get("SEGCORE_DATA") or "data")
 
 
-def _root_beside(path: Path) -> Path:
-    try:
-        root = Path((path.parent / "root").read_text(encoding="utf-8").strip())
-    except OSError:
-        raise DataError(f"{path}: no file `root` beside the list says where the images are; give the root") from None
-    return root if root.is_absolute() else store_folder() / root
+def root_beside(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
+    """Where the paths of list `path` start, as the file `root` beside it says; absolute paths need none.
+
+    Raises:
+        DataError: no such file, or an empty one.
+    """
+    if all(os.path.isabs(name) for pair in pairs for name in pair):
+        return Path("/")
+    beside = path.parent / "root"
+    text = read_text(beside, "it says where the images of the lists beside it are; write it, or give the root").strip()
+    if not text:
+        raise DataError(f"{beside}: is empty; it must name the folder that the lists' paths start from")
+    return Path(text) if Path(text).is_absolute() else store_folder() / text

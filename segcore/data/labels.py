@@ -7,6 +7,7 @@ A value that is *not* in the table is an error, found when a label is read and n
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from segcore.errors import DataError
-from segcore.files import digest, write_csv
+from segcore.files import digest, read_text, write_csv
 
 IGNORE = 255
 COLUMNS = ("id", "train_id", "name", "r", "g", "b", "category")
-_UNKNOWN = -1
+UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class LabelTable:
         return digest([(entry.id, entry.train_id, entry.name) for entry in self.entries])
 
     @cached_property
-    def _lookup(self) -> np.ndarray:
-        table = np.full(256, _UNKNOWN, np.int16)
+    def lookup(self) -> np.ndarray:
+        table = np.full(256, UNKNOWN, np.int16)
         for entry in self.entries:
             table[entry.id] = entry.train_id
         return table
@@ -96,9 +97,9 @@ class LabelTable:
         Raises:
             DataError: a value that the table does not know; `where` (a path) is named in the message.
         """
-        mapped = self._lookup[ids]
-        if (mapped == _UNKNOWN).any():
-            unknown = np.unique(ids[mapped == _UNKNOWN]).tolist()
+        mapped = self.lookup[ids]
+        if (mapped == UNKNOWN).any():
+            unknown = np.unique(ids[mapped == UNKNOWN]).tolist()
             raise DataError(
                 f"{where}: label value {', '.join(map(str, unknown[:8]))} is not in the table {self.name!r} "
                 f"(ids {self.entries[0].id} … {self.entries[-1].id}); mend the file or the table"
@@ -120,19 +121,28 @@ class LabelTable:
 
     @classmethod
     def read_csv(cls, path: Path) -> LabelTable:
-        """Reads what `write_csv` wrote; the column `category` may be missing.
+        """Reads what `write_csv` wrote, or a table made by hand.
+
+        Spaces around a value, empty lines, headings in any case and order are fine; `category` may be missing.
 
         Raises:
-            DataError: no such file, a missing column, or something that is no number.
+            DataError: no such file, a missing column, something that is no number (with its line), see also the class.
         """
+        text = read_text(path, f"a label table has the columns {','.join(COLUMNS[:6])}")
+        reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+        heading = [cell.strip().lower() for cell in next(reader, [])]
+        missing = [column for column in COLUMNS[:6] if column not in heading]
+        if missing:
+            raise DataError(f"{path}:1: no column {missing[0]!r}; the first line must be {','.join(COLUMNS[:6])}")
+        entries = []
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                row = dict(zip(heading, map(str.strip, cells), strict=False))
+                entries.append(_from_row(row, f"{path}:{reader.line_num}"))
         try:
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(file))
-            return cls(Path(path).stem, tuple(_from_row(row) for row in rows))
-        except OSError as error:
-            raise DataError(f"{path}: the label table cannot be read ({error.strerror})") from None
-        except (KeyError, ValueError, TypeError, DataError) as error:
-            raise DataError(f"{path}: not a label table with columns {','.join(COLUMNS[:6])} ({error})") from None
+            return cls(Path(path).stem, tuple(entries))
+        except DataError as error:
+            raise DataError(f"{path}: {error}; mend the table") from None
 
     def to_dicts(self) -> list[dict[str, object]]:
         """Plain containers, for a checkpoint."""
@@ -147,7 +157,12 @@ class LabelTable:
         return cls(name, tuple(Label(**{**row, "color": tuple(row["color"])}) for row in rows))
 
 
-def _from_row(row: dict[str, str]) -> Label:
+def _from_row(row: dict[str, str], where: str) -> Label:
+    for column in COLUMNS[:6]:
+        if column not in row:
+            raise DataError(f"{where}: ends before the column {column!r}; every row needs {','.join(COLUMNS[:6])}")
+        if column != "name" and not row[column].isdecimal():
+            raise DataError(f"{where}: {column} is {row[column]!r}; it must be a whole number of 0 … 255")
     color = (int(row["r"]), int(row["g"]), int(row["b"]))
     return Label(int(row["id"]), int(row["train_id"]), row["name"], color, row.get("category") or "")
 

@@ -1,51 +1,11 @@
-"""Lists and the pictures they name."""
+"""The images and labels of a list."""
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from segcore.data.datasets import Samples, read_image, read_label_ids, read_list, write_list
+from segcore.data.datasets import Samples, read_image, read_label_ids
 from segcore.errors import DataError
-
-names = (
-    st.text(
-        st.characters(blacklist_characters=",\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", blacklist_categories=("Cs",)),
-        min_size=1,
-        max_size=12,
-    )
-    .map(str.strip)
-    .filter(bool)
-)
-
-
-@given(st.lists(st.tuples(names, names), min_size=1, max_size=6, unique_by=lambda pair: pair[0]))
-def test_a_list_survives_its_file(tmp_path_factory, pairs):
-    path = tmp_path_factory.mktemp("l") / "l.csv"
-    write_list(path, pairs)
-    assert read_list(path) == pairs
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "the list is empty"),
-        ("a.png\n", r"l\.csv:1: expected `image,label`"),
-        ("a.png,b.png\nc.png,d.png,e.png\n", r"l\.csv:2"),
-        ("a.png,b.png\na.png,c.png\n", "twice"),
-    ],
-)
-def test_broken_lists_are_named_by_line(text, message, tmp_path):
-    (tmp_path / "l.csv").write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_list(tmp_path / "l.csv")
-
-
-def test_a_comma_in_a_file_name_is_refused_when_writing(tmp_path):
-    with pytest.raises(DataError, match="comma"):
-        write_list(tmp_path / "l.csv", [("a,b.png", "c.png")])
-    assert not (tmp_path / "l.csv").exists()
 
 
 def test_pixels_are_rgb_and_labels_train_ids(samples):

@@ -49,7 +49,7 @@ def test_ids_for_a_test_server_come_back():
 
 
 colors = st.tuples(*[st.integers(0, 255)] * 3)
-names = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=8)
+names = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=8).map(str.strip)
 
 
 @st.composite
