@@ -76,7 +76,7 @@ def fetch(recipe: DataRecipe, folder: Path, memory: Path) -> list[StoredFile]:
         _bring(recipe, folder)
     archives = [folder / name for name in recipe.archives if (folder / name).is_file()]
     wanted = {file.path: file for archive in archives for file in _unpack(recipe, archive, checksums)}
-    paths = sorted(wanted) if wanted and len(archives) == len(recipe.archives) else _walk(recipe, folder)
+    paths = sorted(wanted) if wanted and len(archives) == len(recipe.archives) else walk(recipe, folder)
     with explained(folder):
         files = [checksums.of(path) for path in track(paths, "read files")]
     checksums.save()
@@ -125,7 +125,12 @@ def _unpacked(recipe: DataRecipe, folder: Path) -> bool:
     return bool(recipe.archives) and all((folder / top).is_dir() for top in ("leftImg8bit", "gtFine"))
 
 
-def _walk(recipe: DataRecipe, folder: Path) -> list[str]:
+def walk(recipe: DataRecipe, folder: Path) -> list[str]:
+    """Paths of all image and label files that lie unpacked in `folder`, sorted.
+
+    Raises:
+        DataError: a folder of the layout is missing.
+    """
     if recipe.layout == "cityscapes":
         found = (path for top in ("leftImg8bit", "gtFine") for path in (folder / top).rglob("*.png"))
         paths = [path.relative_to(folder).as_posix() for path in found]
