@@ -18,6 +18,7 @@ COMMANDS = {
     "convert": "a released checkpoint -> ours, with everything needed to use it",
     "evaluate": "score a model file on a list of images",
     "compare": "two evaluations of the same images: is the difference more than chance?",
+    "inspect": "look at a data set before anyone trains on it",
 }
 
 

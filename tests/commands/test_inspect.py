@@ -1,0 +1,183 @@
+"""`segcore inspect`: what it is given, what it prints and writes, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from segcore.__main__ import main
+from segcore.data.datasets import write_list
+from segcore.data.labels import TABLES
+from segcore.visualize import overlay
+
+TWO = "id,train_id,name,r,g,b\n0,0,sky,70,130,180\n3,1,road,128,64,128\n11,255,void,0,0,0\n"
+
+
+@pytest.fixture
+def store(camvid_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nine little pairs of sky and road in CamVid's folders, in the data store; and the working folder is empty."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("SEGCORE_DATA", str(camvid_folder.parent))
+    monkeypatch.setenv("COLUMNS", "200")
+    for k, path in enumerate(sorted(camvid_folder.glob("*annot/*"))):  # no two labels shall be equal
+        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        ids[10:20, 3 * k : 3 * k + 3] = 3
+        cv2.imwrite(str(path), ids)
+    return camvid_folder.parent
+
+
+@pytest.fixture
+def lists(store: Path) -> Path:
+    """The same by lists, with a table of the two classes."""
+    for split in ("train", "val"):
+        names = [path.name for path in sorted((store / "camvid" / split).iterdir())]
+        write_list(Path(f"lists/{split}.csv"), [(f"{split}/{name}", f"{split}annot/{name}") for name in names])
+    Path("lists/labels.csv").write_text(TWO)
+    Path("lists/root").write_text("camvid\n")
+    return Path("lists")
+
+
+def refusal(capsys: pytest.CaptureFixture) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def damage(store: Path) -> None:
+    label = store / "camvid/valannot/val_001.png"
+    ids = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)
+    ids[:5] = 99
+    cv2.imwrite(str(label), ids)
+
+
+class TestWhatIsGiven:
+    @pytest.mark.parametrize("place", ["camvid", "folder"])
+    def test_a_name_in_the_store_or_a_folder(self, store, place, capsys):
+        assert main(["inspect", "camvid" if place == "camvid" else str(store / "camvid")]) == 0
+        out = capsys.readouterr().out
+        assert " train      6  48×64 " in out and "bicyclist" in out and "no pixel of building, pole" in out
+
+    @pytest.mark.parametrize("words", [["lists"], ["lists/train.csv", "lists/val.csv"]])
+    def test_lists(self, lists, words, capsys):
+        assert main(["inspect", *words]) == 0
+        out = capsys.readouterr().out
+        assert "Nothing to find fault with." in out and "val: pixels %" in out
+
+    def test_a_layout_of_cityscapes(self, store, capsys):
+        image, label = np.full((32, 64, 3), 99, np.uint8), np.full((32, 64), 7, np.uint8)
+        label[:9] = 23
+        for split in ("train", "val"):
+            for top, kind, pixels in (("leftImg8bit", "leftImg8bit", image), ("gtFine", "gtFine_labelIds", label)):
+                folder = store / "streets" / top / split / "ulm"
+                folder.mkdir(parents=True)
+                cv2.imwrite(str(folder / f"ulm_000000_000019_{kind}.png"), pixels)
+        assert main(["inspect", "streets"]) == 0
+        out = capsys.readouterr().out
+        assert (
+            " 10  sky " in out and "is of one single colour" in out and "the same picture is in train and in val" in out
+        )
+
+    def test_a_table_and_a_root_of_ones_own(self, lists, store, tmp_path):
+        (lists / "labels.csv").rename(tmp_path / "two.csv")
+        (lists / "root").unlink()
+        words = ["inspect", "lists/val.csv", "--labels", str(tmp_path / "two.csv"), "--root", str(store / "camvid")]
+        assert main(words) == 0
+
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            (["camvit"], "no such list or folder, and no data set in .*; did you mean 'camvid'"),
+            (["lists/tran.csv"], "lists/tran.csv: no such list or folder"),
+            (["lists/train.csv", "lists/none.csv"], "lists/none.csv: cannot be read"),
+            (["lists/train.csv", "lists/train.csv"], "a second list named 'train'"),
+            (["here"], "holds no data set; it should have train.csv"),
+            (["camvid", "--labels", "citiscapes"], "no such label table; did you mean 'cityscapes'"),
+            (["lists", "--mean", "0.4", "0.4", "0.4"], "--mean and --std belong together"),
+            (["lists", "--mean", "1", "1", "1", "--std", "1", "0", "1"], "must be above 0"),
+        ],
+    )
+    def test_what_is_not_there(self, lists, words, line, capsys):
+        Path("here").mkdir()
+        assert main(["inspect", *words]) == 1
+        message = refusal(capsys)
+        assert re.search(line, message), message
+        assert not Path("inspection").exists()
+
+    def test_two_tables(self, lists, capsys):
+        Path("other").mkdir()
+        (lists / "val.csv").rename("other/val.csv")
+        Path("other/root").write_text("camvid")
+        TABLES["camvid"].write_csv(Path("other/labels.csv"))
+        assert main(["inspect", "lists/train.csv", "other/val.csv"]) == 1
+        assert "other/val.csv: another label table lies beside it than beside lists/train.csv" in refusal(capsys)
+
+    def test_a_folder_without_a_table(self, store, capsys):
+        (store / "camvid").rename(store / "mine")
+        assert main(["inspect", "mine"]) == 1
+        assert "which classes? Give --labels" in refusal(capsys)
+        assert main(["inspect", "mine", "--labels", "camvid"]) == 0
+
+
+class TestWhatComesOut:
+    def test_errors_end_with_one_and_doubts_with_zero(self, lists, store, capsys):
+        damage(store)
+        assert main(["inspect", "lists"]) == 1
+        captured = capsys.readouterr()
+        assert "valannot/val_001.png: label value 99 is not in the table" in captured.out
+        assert "→ these" in captured.out or "→ mend" in captured.out
+        assert captured.err.strip().splitlines()[-1] == "segcore inspect: 1 error in the data; mend it first"
+
+    def test_json_alone_is_on_stdout_and_equal_to_the_file(self, lists, store, capsys):
+        damage(store)
+        assert main(["inspect", "lists", "--json", "--out", "o"]) == 1
+        found = json.loads(capsys.readouterr().out)
+        assert found == json.loads(Path("o/inspection.json").read_text())
+        assert (found["errors"], found["findings"][0]["files"]) == (1, ["valannot/val_001.png"])
+        assert found["splits"]["train"]["classes"]["road"]["images"] == 6
+
+    def test_the_sheet_shows_photograph_overlay_and_label(self, lists, store):
+        assert main(["inspect", "lists"]) == 0
+        sheet = cv2.imread("inspection/samples.png")[..., ::-1]
+        width = 480
+        assert sheet.shape[1] == 8 + 3 * (width + 8)
+        image = cv2.imread(str(store / "camvid/train/train_000.png"))[..., ::-1]
+        label = np.zeros((48, 64), np.uint8)
+        label[10:20, :3], label[:, 32:], label[:2] = 1, 1, 255
+        palette = np.array([(70, 130, 180), (128, 64, 128)], np.uint8)
+        row = sheet[48 : 48 + 360]
+        size = {"dsize": (width, 360), "interpolation": cv2.INTER_NEAREST}
+        for k, picture in enumerate((image, overlay(image, label, palette))):
+            assert np.array_equal(row[:, 8 + k * (width + 8) :][:, :width], cv2.resize(picture, **size))
+
+    def test_what_the_table_does_not_know_is_checkered(self, lists, store):
+        damage(store)
+        main(["inspect", "lists"])
+        first_label = cv2.imread("inspection/samples.png")[48:80, 8 + 2 * 488 :][:, :480]
+        assert {tuple(color) for color in first_label.reshape(-1, 3).tolist()} == {(0, 0, 0), (255, 255, 255)}
+
+    def test_the_sheet_survives_photographs_that_nobody_has_decoded(self, lists, store, monkeypatch):
+        monkeypatch.setattr("segcore.data.inspect.survey.DECODED", 1)
+        for path in (store / "camvid/train").iterdir():
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 0x55
+            path.write_bytes(content)
+        assert main(["inspect", "lists", "--augment"]) == 1
+
+    def test_augmented_samples_have_the_size_asked_for_and_depend_on_the_seed(self, lists):
+        sheets = []
+        for seed, crop in (("1", "32x32"), ("1", "32x32"), ("2", "32x32"), ("1", "16x48")):
+            words = ["--augment", "--crop", crop, "--scales", "1", "1.5", "--jitter", "0.2", "--seed", seed]
+            assert main(["inspect", "lists", *words]) == 0
+            sheets.append(cv2.imread("inspection/augmented.png"))
+        assert np.array_equal(sheets[0], sheets[1]) and not np.array_equal(sheets[0], sheets[2])
+        assert sheets[3].shape[0] < sheets[0].shape[0]
+
+    @pytest.mark.parametrize("words", [["--crop", "32"], ["--crop", "0x9"], ["--scales", "0", "1"], []])
+    def test_wrong_usage_ends_with_two(self, store, words):
+        with pytest.raises(SystemExit) as caught:
+            main(["inspect", *(["camvid", *words] if words else [])])
+        assert caught.value.code == 2
