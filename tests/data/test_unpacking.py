@@ -136,7 +136,7 @@ class TestDataSet:
     @pytest.mark.parametrize("bad", [b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
     def test_a_bad_picture_in_a_good_archive(self, bad, pack, tmp_path):
         pairs = find_pairs(self.recipe, self.city(pack, tmp_path, label=bad))
-        with pytest.raises(DataError, match="a_0_0_gtFine_labelIds.png: cannot be decoded") as caught:
+        with pytest.raises(DataError, match="a_0_0_gtFine_labelIds.png and 1 more: cannot be decoded") as caught:
             write_lists(tmp_path / "lists", pairs, TABLES["cityscapes"], tmp_path, "city")
         assert "\n" not in str(caught.value)
 
