@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # DVC starts the stages with the `python` of the activated environment.
 ACTIVATE := . $(VENV)/bin/activate
 
-.PHONY: help repro doctor test test-all lint benchmark-here bench-eval clean
+.PHONY: help repro doctor test test-all lint benchmark-here bench-eval bench-data clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -30,6 +30,9 @@ benchmark-here: $(READY)  ## measure speed again, on this machine
 
 bench-eval: $(READY)  ## how fast an image is scored in all modes, against a plain evaluator; bench/evaluate.json
 	@$(ACTIVATE) && OMP_WAIT_POLICY=PASSIVE python -m bench.evaluate
+
+bench-data: $(READY)  ## how fast a training sample is read and transformed, against plain code; bench/data.json
+	@$(ACTIVATE) && python -m bench.data
 
 test: $(READY)  ## the tests, a few minutes
 	@$(ACTIVATE) && python -m pytest -m "not slow"

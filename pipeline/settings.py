@@ -73,12 +73,14 @@ class Runtime:
         workers: loader processes for each of them.
         data: a further data store, searched after $SEGCORE_DATA and before `data/`.
         allow_world_size: train with another number of processes than the one a recipe's `world_size` asks for.
+        cache: keep training images decoded under work/packed/, four bytes a pixel (see `segcore.data.packed`).
     """
 
     devices: str | int = "auto"
     workers: Annotated[int, Ge(0)] = 2
     data: str | None = None
     allow_world_size: bool | None = None
+    cache: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,11 @@ def checksum_memory(dataset: str) -> Path:
     """Where this machine remembers which files of the folder it has already read and compared."""
     place = digest(str(image_root(dataset).resolve()))[:8]
     return project_root() / "work" / "checksums" / f"{dataset}-{place}.csv"
+
+
+def packed_folder(dataset: str) -> Path:
+    """Where this machine keeps a data set's images decoded, if `runtime.cache` wants it to."""
+    return project_root() / "work" / "packed" / dataset
 
 
 def resume_folder(stage_name: str, identity: str) -> Path:

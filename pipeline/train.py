@@ -23,6 +23,7 @@ from pipeline.settings import (
     WEIGHTS,
     DatasetInfo,
     image_root,
+    packed_folder,
     params,
     resume_folder,
     section,
@@ -31,6 +32,8 @@ from pipeline.settings import (
 )
 from segcore.checkpoint import plain
 from segcore.data.datasets import Samples
+from segcore.data.packed import PackedSamples, pack
+from segcore.data.store import read_files
 from segcore.distributed import join, launch, parse_devices
 from segcore.files import digest, exclusive, sha256, write_json
 from segcore.prepare import Job, check_share
@@ -46,6 +49,9 @@ def main() -> int | None:
         # Here and not in every process, so that what is wrong is said once and early.
         check_share(job.recipe, parse_devices(devices)[1], job.any_world_size)
         verified_images()
+        if isinstance(job.samples, PackedSamples):
+            pack(job.samples, job.workers)
+            print(f"{job.samples.size() / 1e9:.2f} GB of decoded images in {job.samples.folder}")
     if (code := launch("pipeline.train", devices)) is not None:
         return code
     leads = os.environ.get("RANK", "0") == "0"
@@ -88,7 +94,7 @@ def make_job() -> Job:
     }
     return Job(
         recipe=recipe,
-        samples=Samples.read(list_path, root),
+        samples=_training_samples(list_path, info.name),
         mean=info.mean,
         std=info.std,
         seed=wanted.seed,
@@ -105,6 +111,12 @@ def make_job() -> Job:
 
 def _if_there(path: Path) -> Path | None:
     return path if path.exists() else None
+
+
+def _training_samples(list_path: Path, dataset: str) -> Samples:
+    """The list's images, from their packed copies if `runtime.cache` is set."""
+    samples = Samples.read(list_path, image_root(dataset))
+    return PackedSamples(samples, read_files(FILES), packed_folder(dataset)) if params().runtime.cache else samples
 
 
 def circumstances(device: torch.device) -> dict[str, str]:

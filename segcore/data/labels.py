@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from segcore.errors import DataError
@@ -86,6 +87,7 @@ class LabelTable:
 
     @cached_property
     def lookup(self) -> np.ndarray:
+        """int16 256: train id of each pixel value, `UNKNOWN` where the table has none."""
         table = np.full(256, UNKNOWN, np.int16)
         for entry in self.entries:
             table[entry.id] = entry.train_id
@@ -97,14 +99,15 @@ class LabelTable:
         Raises:
             DataError: a value that the table does not know; `where` (a path) is named in the message.
         """
-        mapped = self.lookup[ids]
-        if (mapped == UNKNOWN).any():
-            unknown = np.unique(ids[mapped == UNKNOWN]).tolist()
+        # Two passes over bytes, for every training sample goes through here.
+        unknown = self.lookup == UNKNOWN
+        if cv2.LUT(ids, unknown.astype(np.uint8)).max(initial=0):
+            values = np.unique(ids[unknown[ids]]).tolist()
             raise DataError(
-                f"{where}: label value {', '.join(map(str, unknown[:8]))} is not in the table {self.name!r} "
+                f"{where}: label value {', '.join(map(str, values[:8]))} is not in the table {self.name!r} "
                 f"(ids {self.entries[0].id} … {self.entries[-1].id}); mend the file or the table"
             )
-        return mapped.astype(np.uint8)
+        return cv2.LUT(ids, self.lookup.astype(np.uint8))
 
     def to_ids(self, train_ids: np.ndarray) -> np.ndarray:
         """uint8 H×W of train ids -> the ids a benchmark server wants; ignored becomes the table's first ignored id."""
