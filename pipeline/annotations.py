@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.settings import FILES, LISTS, DatasetInfo, params, section, stage, verified_images
-from segcore.data.labels import TABLES
-from segcore.data.lists import find_pairs, write_lists
+from pipeline.settings import FILES, LISTS, DatasetInfo, label_table, params, section, stage, verified_images
+from segcore.data.layouts import find_pairs
+from segcore.data.lists import write_lists
 from segcore.data.sources import DataRecipe
 from segcore.data.statistics import Statistics
 from segcore.data.store import read_files
+from segcore.errors import DataError
 
 
 @stage
 def main() -> None:
     """Runs the stage."""
     info = section("dataset", DatasetInfo)
-    folder = verified_images()
-    pairs = find_pairs(section("data", DataRecipe), (file.path for file in read_files(FILES)))
+    folder, table = verified_images(), label_table(info.name, info.labels)
+    if table.digest != info.label_digest:
+        raise DataError(f"{info.labels}: not the label table that the recipe was resolved with; `dvc repro -f resolve`")
+    paths = [file.path for file in read_files(FILES) if file.path != info.labels]
+    pairs = find_pairs(section("data", DataRecipe), paths, folder)
     expected = Statistics(info.mean, info.std)
-    report = write_lists(LISTS, pairs, TABLES[info.labels], folder, info.name, params().runtime.workers, expected)
+    report = write_lists(LISTS, pairs, table, folder, info.name, params().runtime.workers, expected)
     for doubt in report.findings:  # an error would have ended the stage
         print(f"doubt: {doubt}", file=sys.stderr)
     print(", ".join(f"{split} {len(found)} images" for split, found in pairs.items()))

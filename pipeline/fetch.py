@@ -17,9 +17,10 @@ from segcore.data.store import write_files
 @stage
 def main() -> None:
     """Runs the stage."""
-    name = section("dataset", DatasetInfo).name
-    folder = image_root(name)
-    files = fetch(section("data", DataRecipe), folder, checksum_memory(name))
+    info = section("dataset", DatasetInfo)
+    folder = image_root(info.name)
+    table = [info.labels] if (folder / info.labels).is_file() else []
+    files = fetch(section("data", DataRecipe), folder, checksum_memory(info.name), table)
     write_files(FILES, files)
     print(f"{len(files)} files, {sum(file.size for file in files) / 1e6:.0f} MB in {folder}")
 

@@ -13,10 +13,21 @@ from typing import Any
 
 from pipeline.digest import code_digest
 from pipeline.finetune import WeightsSection, identify
-from pipeline.settings import RECIPE, About, DatasetInfo, Params, params, read_yaml, stage, validate, write_yaml
+from pipeline.settings import (
+    RECIPE,
+    About,
+    DatasetInfo,
+    Params,
+    label_table,
+    params,
+    read_yaml,
+    stage,
+    validate,
+    write_yaml,
+)
 from segcore.checkpoint import plain
-from segcore.data.labels import TABLES
 from segcore.data.sources import DataRecipe
+from segcore.data.statistics import IMAGENET
 from segcore.deploy import BenchmarkRecipe
 from segcore.errors import RecipeError, did_you_mean
 from segcore.evaluate import EvaluateRecipe
@@ -158,9 +169,10 @@ def _refuse_uneven_shares(train: TrainRecipe) -> None:
 
 
 def _dataset_info(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    table = TABLES.get(str(given.get("labels")))
-    if table is None:
-        raise RecipeError(f"datasets/{name}.yaml: dataset.labels must be one of {', '.join(TABLES)}")
+    table = label_table(name, str(given.get("labels")))
+    if not {"mean", "std"} & given.keys():
+        print(f"datasets/{name}.yaml: no mean and std; ImageNet's are taken, which suit photographs by daylight only")
+        given = {**given, "mean": list(IMAGENET.mean), "std": list(IMAGENET.std)}
     return {**given, "name": name, "num_classes": table.num_classes, "label_digest": table.digest}
 
 

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from segcore.data.labels import TABLES, LabelTable
 from segcore.data.store import find_dataset, verify
 from segcore.errors import Interrupted, RecipeError, SegcoreError, did_you_mean
 from segcore.files import atomic_write, digest
@@ -99,7 +100,7 @@ class DatasetInfo:
     """recipe.yaml's `dataset`: what every number of this data set depends on.
 
     Attributes:
-        labels: name of the label table; `label_digest` identifies its content.
+        labels: name of the label table, or its .csv file (see `label_table`); `label_digest` identifies its content.
         mean, std: statistics of RGB in 0 … 1 that images are normalised with.
     """
 
@@ -218,6 +219,23 @@ def image_root(dataset: str) -> Path:
     configured = params().runtime.data
     further = [project_root() / Path(configured).expanduser()] if configured else []
     return find_dataset(dataset, further, project_root() / "data")
+
+
+def label_table(dataset: str, labels: str) -> LabelTable:
+    """The table that a data set's `labels` names: a known one, or a .csv file in its folder or in this project.
+
+    Raises:
+        RecipeError: there is none of that name.
+        DataError: the file is no label table.
+    """
+    if labels in TABLES:
+        return TABLES[labels]
+    files = [image_root(dataset) / labels, Path(labels)]
+    for file in files if labels.endswith(".csv") else []:
+        if file.is_file():
+            return LabelTable.read_csv(file)
+    places = f"one of {', '.join(TABLES)}, or a .csv file in {files[0].parent} or in this project"
+    raise RecipeError(f"datasets/{dataset}.yaml: dataset.labels must be {places}, got {labels!r}")
 
 
 def verified_images() -> Path:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,44 +10,9 @@ import numpy as np
 from segcore.data.datasets import Samples, write_list
 from segcore.data.inspect import Report, inspect
 from segcore.data.labels import LabelTable
-from segcore.data.sources import SPLITS, DataRecipe
+from segcore.data.layouts import Pairs
 from segcore.data.statistics import Statistics
-from segcore.errors import DataError
 from segcore.files import atomic_write, write_json
-
-Pairs = list[tuple[str, str]]
-
-
-def find_pairs(recipe: DataRecipe, paths: Iterable[str]) -> dict[str, Pairs]:
-    """Groups a data set's files into (image, label) pairs by split, sorted by path.
-
-    Raises:
-        DataError: an image without its label or the reverse, two images with one stem, or an empty split.
-    """
-    images: dict[tuple[str, str], str] = {}
-    labels: dict[tuple[str, str], str] = {}
-    for path in paths:
-        split, stem, is_label = _place(recipe, PurePosixPath(path))
-        into = labels if is_label else images
-        if (split, stem) in into:
-            raise DataError(f"{path} and {into[split, stem]} share a stem in one split; remove one of them")
-        into[split, stem] = path
-    for key in sorted(images.keys() ^ labels.keys()):
-        have, lack = (images[key], "label") if key in images else (labels[key], "image")
-        raise DataError(f"{have}: has no {lack} beside it; complete or remove the pair, then `dvc repro -f fetch`")
-    pairs = {split: [(images[k], labels[k]) for k in sorted(images) if k[0] == split] for split in SPLITS}
-    for split in ("train", "val"):
-        if not pairs[split]:
-            raise DataError(f"the {split} split is empty: no image of it was found; look at what `fetch` listed")
-    return {split: found for split, found in pairs.items() if found}
-
-
-def _place(recipe: DataRecipe, path: PurePosixPath) -> tuple[str, str, bool]:
-    if recipe.layout == "cityscapes":
-        top, split, *_ = path.parts
-        return split, path.name.removesuffix("_leftImg8bit.png").removesuffix("_gtFine_labelIds.png"), top == "gtFine"
-    split = path.parts[0].removesuffix("annot")
-    return split, path.stem, path.parts[0] != split
 
 
 def write_lists(
@@ -68,7 +32,7 @@ def write_lists(
 
     Args:
         out: folder to write to.
-        pairs: see `find_pairs`.
+        pairs: see `segcore.data.layouts.find_pairs`.
         labels: the label table.
         folder: where the images are on this machine.
         root: what the file `root` shall say.

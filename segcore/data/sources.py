@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,11 @@ from segcore.data.archives import extract
 from segcore.data.cityscapes_account import REMEDY, download_packages, find_account
 from segcore.data.disk import explained
 from segcore.data.download import download
+from segcore.data.layouts import LayoutName, Lists, is_unpacked, place, walk
 from segcore.data.minicity import MinicityRecipe, write_archives
 from segcore.data.store import Checksums, StoredFile
 from segcore.errors import DataError
 from segcore.progress import track
-
-SPLITS = ("train", "val", "test")
-PICTURES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class DataRecipe:
     """Where images come from and how their files are named.
 
     Attributes:
-        layout: `cityscapes` (leftImg8bit/ and gtFine/, by city) or `folders` (train/ trainannot/ val/ valannot/ and,
-            where present, test/ testannot/; image and label share a stem).
+        layout: how the files are arranged (see `segcore.data.layouts`): `cityscapes`, `ade20k`, `cocostuff`, `folders`
+            (train/ trainannot/ val/ valannot/ …), or `lists`, which say themselves what belongs together.
         archives: zip files to unpack, if the images do not lie there unpacked.
         get: where a person gets them, for the message when they are missing.
         urls: addresses of those archives that anybody may download, the best one first.
@@ -35,11 +34,12 @@ class DataRecipe:
         account: whose archives need an account; only Cityscapes' way to log in is known.
         test: Cityscapes' test images too, which have no labels that say anything.
         generate: draw the archives instead of waiting for them.
+        lists: of layout `lists`, the files that name the pairs.
         code: digest of the code that fetches and lists, filled in when the recipe is resolved.
     """
 
-    layout: Literal["cityscapes", "folders"]
-    get: str
+    layout: LayoutName
+    get: str = ""
     archives: tuple[str, ...] = ()
     urls: dict[str, tuple[str, ...]] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
@@ -47,24 +47,28 @@ class DataRecipe:
     account: Literal["", "cityscapes"] = ""
     test: bool = False
     generate: MinicityRecipe | None = None
+    lists: Lists | None = None
     code: str = ""
 
     def __post_init__(self) -> None:
         for name in (*self.urls, *self.checksums, *self.into):
             if name not in self.archives:
                 raise ValueError(f"{name!r} is none of the archives ({', '.join(self.archives) or 'there are none'})")
+        if (self.layout == "lists") != bool(self.lists):
+            raise ValueError("`lists` (train and val) belongs to `layout: lists`, and to no other")
 
 
-def fetch(recipe: DataRecipe, folder: Path, memory: Path) -> list[StoredFile]:
+def fetch(recipe: DataRecipe, folder: Path, memory: Path, further: Sequence[str] = ()) -> list[StoredFile]:
     """Makes sure that the data set lies complete in `folder`; a second call does nothing.
 
     Args:
         recipe: what is wanted.
         folder: the data set's folder in the data store.
         memory: where checksums are remembered.
+        further: other files in it that belong to the data set, such as its label table.
 
     Returns:
-        Every image and label file with size and checksum.
+        Every one of its files with size and checksum.
 
     Raises:
         DataError: something is missing (says what, where to get it and where to put it) or damaged.
@@ -72,13 +76,13 @@ def fetch(recipe: DataRecipe, folder: Path, memory: Path) -> list[StoredFile]:
     checksums = Checksums(folder, memory)
     if recipe.generate:
         _generate(recipe, folder)
-    if not _unpacked(recipe, folder):
+    if recipe.archives and not is_unpacked(recipe, folder):
         _bring(recipe, folder)
     archives = [folder / name for name in recipe.archives if (folder / name).is_file()]
     wanted = {file.path: file for archive in archives for file in _unpack(recipe, archive, checksums)}
     paths = sorted(wanted) if wanted and len(archives) == len(recipe.archives) else walk(recipe, folder)
     with explained(folder):
-        files = [checksums.of(path) for path in track(paths, "read files")]
+        files = [checksums.of(path) for path in track([*paths, *further], "read files")]
     checksums.save()
     return files
 
@@ -99,8 +103,7 @@ def _bring(recipe: DataRecipe, folder: Path) -> None:
 
 
 def _unpack(recipe: DataRecipe, archive: Path, checksums: Checksums) -> list[StoredFile]:
-    wanted = partial(_wanted, test=recipe.test)
-    return extract(archive, wanted, checksums, into=recipe.into.get(archive.name, ""))
+    return extract(archive, partial(place, recipe), checksums, into=recipe.into.get(archive.name, ""))
 
 
 def _generate(recipe: DataRecipe, folder: Path) -> None:
@@ -112,31 +115,3 @@ def _generate(recipe: DataRecipe, folder: Path) -> None:
         note.unlink(missing_ok=True)
         write_archives(folder, recipe.generate)
         note.write_text(made_from, encoding="utf-8")
-
-
-def _wanted(path: str, test: bool = False) -> bool:
-    """Of the Cityscapes archives only photographs and id maps: the rest (instances, polygons) nobody reads here."""
-    split = path.split("/")[1:2]
-    splits = (["train"], ["val"], ["test"]) if test else (["train"], ["val"])
-    return split in splits and path.endswith(("_leftImg8bit.png", "_gtFine_labelIds.png"))
-
-
-def _unpacked(recipe: DataRecipe, folder: Path) -> bool:
-    return bool(recipe.archives) and all((folder / top).is_dir() for top in ("leftImg8bit", "gtFine"))
-
-
-def walk(recipe: DataRecipe, folder: Path) -> list[str]:
-    """Paths of all image and label files that lie unpacked in `folder`, sorted.
-
-    Raises:
-        DataError: a folder of the layout is missing.
-    """
-    if recipe.layout == "cityscapes":
-        found = (path for top in ("leftImg8bit", "gtFine") for path in (folder / top).rglob("*.png"))
-        paths = [path.relative_to(folder).as_posix() for path in found]
-        return sorted(path for path in paths if _wanted(path, recipe.test))
-    tops = [top for split in SPLITS for top in (split, f"{split}annot")]
-    for top in (top for top in tops if not top.startswith("test") and not (folder / top).is_dir()):
-        raise DataError(f"{folder / top}: no such folder; get {recipe.get} and put {', '.join(tops[:4])} into {folder}")
-    found = (path for top in tops for path in sorted((folder / top).glob("*")) if (folder / top).is_dir())
-    return sorted(path.relative_to(folder).as_posix() for path in found if path.suffix.lower() in PICTURES)

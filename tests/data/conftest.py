@@ -1,7 +1,11 @@
-"""Shared by the tests of downloads and archives: a server with one file, a way to it that does not wait, zips."""
+"""Shared by tests of data: a server with one file, a way to it that does not wait, zips, a project with a store."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 
+import pipeline.resolve as resolve_module
 from segcore.data.web import Web
 from tests.data.webserver import CONTENT, Site, serving
 from tests.data.zips import make_zip
@@ -50,3 +54,18 @@ def pack(tmp_path):
         return make_zip(tmp_path / name, *entries, **options)
 
     return run
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data store; the current folder is an empty project with this one's recipes."""
+    project = tmp_path / "project"
+    for kind in ("recipes", "datasets"):
+        shutil.copytree(resolve_module.FOLDER / kind, project / "pipeline" / kind)
+    monkeypatch.setattr(resolve_module, "FOLDER", project / "pipeline")
+    monkeypatch.setattr(resolve_module, "code_digest", lambda modules, root: "0" * 16)
+    monkeypatch.setenv("SEGCORE_DATA", str(tmp_path / "store"))
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(project)
+    (project / "params.yaml").write_text("model: bisenetv2\ndataset: minicity\n")
+    return tmp_path / "store"

@@ -11,7 +11,8 @@ import pytest
 from segcore.data.archives import extract
 from segcore.data.datasets import read_list
 from segcore.data.labels import TABLES
-from segcore.data.lists import find_pairs, write_lists
+from segcore.data.layouts import find_pairs
+from segcore.data.lists import write_lists
 from segcore.data.minicity import MinicityRecipe
 from segcore.data.pretrained import WeightsRecipe, fetch_weights
 from segcore.data.sources import DataRecipe, fetch
@@ -38,7 +39,7 @@ def city(tmp_path, memory):
 class TestCityscapesLayout:
     def test_archives_become_pairs_lists_and_statistics(self, city, tmp_path):
         folder, files = city
-        pairs = find_pairs(MINI, [file.path for file in files])
+        pairs = find_pairs(MINI, [file.path for file in files], folder)
         assert {split: len(found) for split, found in pairs.items()} == {"train": 3, "val": 2}
         write_lists(tmp_path / "lists", pairs, TABLES["cityscapes"], folder, "city")
         image, label = read_list(tmp_path / "lists/val.csv")[0]
@@ -130,7 +131,7 @@ class TestFolders:
         png = camvid_folder / "train/train_000.png"
         cv2.imwrite(str(png.with_suffix(".jpg")), cv2.imread(str(png)))
         png.unlink()
-        pairs = find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)])
+        pairs = find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)], camvid_folder)
         assert pairs["train"][0] == ("train/train_000.jpg", "trainannot/train_000.png")
         assert len(pairs["train"]) == 6 and len(pairs["val"]) == 3 and "test" not in pairs
 
@@ -140,7 +141,9 @@ class TestFolders:
             source = camvid_folder / top.replace("test", "val") / "val_000.png"
             (camvid_folder / top / "x.png").write_bytes(source.read_bytes())
         files = fetch(FOLDERS, camvid_folder, memory)
-        assert find_pairs(FOLDERS, [file.path for file in files])["test"] == [("test/x.png", "testannot/x.png")]
+        assert find_pairs(FOLDERS, [file.path for file in files], camvid_folder)["test"] == [
+            ("test/x.png", "testannot/x.png")
+        ]
 
     def test_a_missing_folder_is_named(self, camvid_folder, memory):
         (camvid_folder / "valannot").rename(camvid_folder / "elsewhere")
@@ -151,14 +154,14 @@ class TestFolders:
     def test_a_lonely_file_is_named(self, top, camvid_folder, memory):
         sorted((camvid_folder / top).iterdir())[0].unlink()
         with pytest.raises(DataError, match="_000.png: has no (image|label) beside it"):
-            find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)])
+            find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)], camvid_folder)
 
     def test_an_empty_split_is_named(self, camvid_folder, memory):
         for top in ("val", "valannot"):
             for path in (camvid_folder / top).iterdir():
                 path.unlink()
         with pytest.raises(DataError, match="the val split is empty"):
-            find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)])
+            find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)], camvid_folder)
 
     @pytest.mark.parametrize(
         ("label", "message"),
@@ -170,13 +173,13 @@ class TestFolders:
     )
     def test_a_bad_label_stops_before_anything_is_listed(self, label, message, camvid_folder, memory, tmp_path):
         cv2.imwrite(str(camvid_folder / "valannot/val_001.png"), label)
-        pairs = find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)])
+        pairs = find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)], camvid_folder)
         with pytest.raises(DataError, match=message):
             write_lists(tmp_path / "lists", pairs, TABLES["camvid"], camvid_folder, "camvid")
         assert not (tmp_path / "lists").exists(), "nothing half-written"
 
     def test_majority_is_the_most_frequent_class_of_every_place(self, camvid_folder, memory, tmp_path):
-        pairs = find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)])
+        pairs = find_pairs(FOLDERS, [file.path for file in fetch(FOLDERS, camvid_folder, memory)], camvid_folder)
         write_lists(tmp_path / "lists", pairs, TABLES["camvid"], camvid_folder, "camvid")
         majority = cv2.imread(str(tmp_path / "lists/majority.png"), cv2.IMREAD_UNCHANGED)
         assert (majority[2:, :32] == 0).all() and (majority[2:, 32:] == 3).all()

@@ -10,7 +10,8 @@ import pytest
 
 from segcore.data.archives import extract
 from segcore.data.labels import TABLES
-from segcore.data.lists import find_pairs, write_lists
+from segcore.data.layouts import find_pairs
+from segcore.data.lists import write_lists
 from segcore.data.sources import DataRecipe, fetch
 from segcore.data.store import Checksums
 from segcore.errors import DataError
@@ -131,11 +132,11 @@ class TestDataSet:
 
     def test_a_split_is_missing(self, pack, tmp_path):
         with pytest.raises(DataError, match="the val split is empty"):
-            find_pairs(self.recipe, self.city(pack, tmp_path, splits=("train",)))
+            find_pairs(self.recipe, self.city(pack, tmp_path, splits=("train",)), tmp_path)
 
     @pytest.mark.parametrize("bad", [b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
     def test_a_bad_picture_in_a_good_archive(self, bad, pack, tmp_path):
-        pairs = find_pairs(self.recipe, self.city(pack, tmp_path, label=bad))
+        pairs = find_pairs(self.recipe, self.city(pack, tmp_path, label=bad), tmp_path)
         with pytest.raises(DataError, match="a_0_0_gtFine_labelIds.png and 1 more: cannot be decoded") as caught:
             write_lists(tmp_path / "lists", pairs, TABLES["cityscapes"], tmp_path, "city")
         assert "\n" not in str(caught.value)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 from segcore.data.datasets import Samples, read_list, root_beside
 from segcore.data.labels import TABLES, LabelTable
-from segcore.data.lists import find_pairs
-from segcore.data.sources import SPLITS, DataRecipe, walk
+from segcore.data.layouts import LAYOUTS, SPLITS, find_pairs, walk
+from segcore.data.sources import DataRecipe
 from segcore.data.store import find_dataset
 from segcore.errors import DataError, did_you_mean
 
-EXPECTED = "train.csv and val.csv, train/ trainannot/ val/ valannot/, or leftImg8bit/ and gtFine/"
+EXPECTED = "train.csv and val.csv, train/ trainannot/ val/ valannot/, or the folders of a known data set"
 
 
 def find_lists(words: Sequence[str], table: LabelTable | None = None, root: Path | None = None) -> dict[str, Samples]:
@@ -69,14 +68,14 @@ def _in_folder(folder: Path, table: LabelTable | None, root: Path | None) -> dic
 
 def _lay_out(folder: Path) -> tuple[str, Mapping[str, list[tuple[str, str]]]]:
     """The first layout by which files are found, and the pairs."""
-    for layout in get_args(get_type_hints(DataRecipe)["layout"]):
+    for layout in LAYOUTS:
         recipe = DataRecipe(layout, get="the missing files")
         try:
             paths = walk(recipe, folder)
         except DataError:
             continue
         if paths:
-            return layout, find_pairs(recipe, paths)
+            return layout, find_pairs(recipe, paths, folder)
     raise DataError(f"{folder}: holds no data set; it should have {EXPECTED}")
 
 
