@@ -85,6 +85,7 @@ def main() -> None:
         (folder / link).symlink_to(target.resolve())
     for split, found in (("train", train), ("val", val)):
         write_list(folder / f"{split}.csv", [(f"images/{image}", f"labels/{label}") for image, label in found])
+    (folder / "root").write_text(f"{given.name}\n", encoding="utf-8")
     labels.write_csv(table)
     with atomic_write(recipe) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -17,11 +17,11 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from segcore.data.datasets import Samples
+from segcore.data.pictures import peek
 from segcore.data.store import Checksums, StoredFile
-from segcore.errors import DataError
+from segcore.errors import DataError, UnreadableError
 from segcore.files import atomic_write, digest
 from segcore.progress import track
 
@@ -93,11 +93,10 @@ def _refuse_without_room(samples: PackedSamples, indices: Sequence[int]) -> None
 
 
 def _pixels(samples: Samples, index: int) -> int:
-    try:
-        with Image.open(samples.label_path(index)) as label:  # reads the header only
-            return label.width * label.height
-    except OSError:
-        return 0
+    with contextlib.suppress(UnreadableError):
+        _, head = peek(samples.label_path(index))
+        return head.height * head.width
+    return 0
 
 
 def _pack_one(samples: PackedSamples, index: int) -> Path:
