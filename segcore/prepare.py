@@ -88,6 +88,7 @@ def check_share(recipe: TrainRecipe, processes: int, any_world_size: bool = Fals
 
 def start(job: Job, process: Process) -> Run:
     """A run before its first update."""
+    _refuse_unbuilt(job.recipe)
     recipe, net = job.recipe, _network(job, process)
     groups = parameter_groups(net, recipe.lr, recipe.weight_decay, recipe.head_lr_factor)
     dtype = _precision(recipe, process)
@@ -101,6 +102,23 @@ def start(job: Job, process: Process) -> Run:
         clip_norm=recipe.clip_norm,
         average=Average(net, recipe.ema) if recipe.ema else None,
     )
+
+
+def _refuse_unbuilt(recipe: TrainRecipe) -> None:
+    """A recipe must not be trained as something else than it says.
+
+    Raises:
+        TrainingError: it asks for what is described but not built yet.
+    """
+    asked = {
+        "short_sides": recipe.short_sides,
+        "running_average": recipe.running_average,
+        "fix_bn": recipe.fix_bn,
+        "ohem_scope: local": recipe.ohem_scope == "local",
+        "padding_label: as_published": recipe.padding_label == "as_published",
+    }
+    if wanted := [name for name, given in asked.items() if given]:
+        raise TrainingError(f"the recipe asks for {', '.join(wanted)}, which segcore cannot train with yet")
 
 
 def _network(job: Job, process: Process) -> nn.Module:
