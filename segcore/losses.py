@@ -2,7 +2,8 @@
 
 Every loss is a mean over pixels of the whole batch, also when the batch is spread over several processes: each process
 returns its share times the number of processes, so that averaging gradients (as DistributedDataParallel does) gives
-the gradient of the mean over all pixels.
+the gradient of the mean over all pixels. In the `local` scope of the cross entropies each process returns the mean over
+its own pixels, so that the mean of the means is minimised, as in the references.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from segcore.data.labels import IGNORE
 from segcore.detail import detail_target
 from segcore.distributed import gather, sum_over_processes, world_size
 from segcore.models.layers import Outputs
+
+Scope = Literal["global", "local"]
 
 
 class Losses(NamedTuple):
@@ -41,22 +44,26 @@ def network_loss(
     detail_weight: float = 1.0,
     detail_fuse: float = 1.0,
     detail_masked: bool = False,
+    scope: Scope = "global",
 ) -> Losses:
     """Main loss plus the weighted sums of the auxiliary and detail heads' losses, each head with its own hard pixels.
 
     Args:
-        outputs: logits N×C×H×W of the main and auxiliary heads, N×1×h×w of the detail heads.
+        outputs: logits N×C×H×W of the main and auxiliary heads, N×1×h×w of the detail heads. Scene parsing has them at
+            the network's own stride; its deep supervision is the auxiliary head, weighted 0.4.
         labels: int64 N×H×W of train ids, 255 = ignored.
         kind: "ohem" or "cross_entropy".
         threshold, min_kept: see `ohem_cross_entropy`.
         auxiliary_weight, detail_weight: factors of the two sums.
         detail_fuse, detail_masked: see `detail_loss`.
+        scope: whose pixels the cross entropies choose from and average: those of all processes, or each process its own
+            (CoinCheung/BiSeNet chooses hard pixels so, CSAILVision/semantic-segmentation-pytorch averages so).
     """
 
     def head_loss(logits: Tensor) -> Tensor:
         if kind == "ohem":
-            return ohem_cross_entropy(logits, labels, threshold, min_kept=min_kept)
-        return cross_entropy(logits, labels)
+            return ohem_cross_entropy(logits, labels, threshold, min_kept=min_kept, scope=scope)
+        return cross_entropy(logits, labels, scope=scope)
 
     main = head_loss(outputs.logits)
     auxiliary = sum((head_loss(logits) for logits in outputs.auxiliary), torch.zeros_like(main))
@@ -66,10 +73,11 @@ def network_loss(
     return Losses(total, main.detach(), auxiliary.detach(), detail.detach())
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE, scope: Scope = "global") -> Tensor:
     """Mean cross entropy of the valid pixels; 0 (and a warning) where there are none."""
-    losses = F.cross_entropy(logits.float(), labels, ignore_index=ignore_index, reduction="none")
-    return _share_of_mean(losses.sum(), int(sum_over_processes((labels != ignore_index).sum())))
+    processes = _processes(scope)
+    losses = F.cross_entropy(_wide(logits), labels, ignore_index=ignore_index, reduction="none")
+    return _share_of_mean(losses.sum(), int(_sum((labels != ignore_index).sum(), processes)), processes)
 
 
 def ohem_cross_entropy(
@@ -79,12 +87,13 @@ def ohem_cross_entropy(
     ignore_index: int = IGNORE,
     min_share: int = 16,
     min_kept: Literal["valid", "crop"] = "valid",
+    scope: Scope = "global",
 ) -> Tensor:
     """Cross entropy of the hard pixels only (CoinCheung/BiSeNet, `OhemCELoss`; section 3.3 of its description).
 
     A pixel is hard where the true class has a probability below `threshold`. Are fewer than one in `min_share` pixels
-    hard, then that many of the largest losses are taken instead. Pixels are chosen over the whole batch, over
-    all processes. No full sort: usually one comparison, else one partial selection.
+    hard, then that many of the largest losses are taken instead. No full sort: usually one comparison, else one
+    partial selection.
 
     Args:
         logits: N×C×H×W.
@@ -92,26 +101,28 @@ def ohem_cross_entropy(
         threshold: probability in (0, 1).
         min_kept: which pixels `min_share` is a share of: the `valid` ones, or as in MichaelFan01/STDC-Seg all pixels
             of the `crop`; then zeros of ignored pixels enter the mean where too few are valid.
+        scope: `global` chooses over the batch of all processes, `local` (as published) each process over its own.
 
     Returns:
         Scalar mean; 0 for a batch without a valid pixel (with a warning if `valid`; there the reference gives NaN).
     """
-    losses = F.cross_entropy(logits.float(), labels, ignore_index=ignore_index, reduction="none").flatten()
+    processes = _processes(scope)
+    losses = F.cross_entropy(_wide(logits), labels, ignore_index=ignore_index, reduction="none").flatten()
     hard = losses > -math.log(threshold)
     counted = labels != ignore_index if min_kept == "valid" else torch.ones_like(labels)
-    pixels, found = sum_over_processes(torch.stack([counted.sum(), hard.sum()])).tolist()
+    pixels, found = _sum(torch.stack([counted.sum(), hard.sum()]), processes).tolist()
     wanted = pixels // min_share
     if found >= wanted:
-        return _share_of_mean((losses * hard).sum(), found)
+        return _share_of_mean((losses * hard).sum(), found, processes)
     largest = losses.topk(min(wanted, losses.numel())).values
-    if world_size() > 1:
+    if processes > 1:
         # The largest of every process's largest; those that tie with the smallest of them are all kept.
         padded = F.pad(largest.detach(), (0, wanted - largest.numel()), value=-1.0)
         smallest = gather(padded).topk(wanted).values[-1]
         largest = largest[largest >= smallest]
         if smallest > 0:  # else zeros fill up the number; all of them tie, and more of them must not thin the mean
             wanted = int(sum_over_processes(torch.tensor(largest.numel(), device=losses.device)))
-    return _share_of_mean(largest.sum(), wanted)
+    return _share_of_mean(largest.sum(), wanted, processes)
 
 
 def detail_loss(logits: Tensor, labels: Tensor, fuse: float = 1.0, masked: bool = False) -> Tensor:
@@ -129,7 +140,7 @@ def detail_loss(logits: Tensor, labels: Tensor, fuse: float = 1.0, masked: bool 
     entropies = F.binary_cross_entropy_with_logits(logits, target, counted.float(), reduction="sum")
     dice = dice_losses(logits.sigmoid() * counted, target)
     pixels, images = sum_over_processes(torch.stack([counted.sum(), labels.new_tensor(len(labels))])).tolist()
-    return _share_of_mean(entropies, pixels) + _share_of_mean(dice.sum(), images)
+    return _share_of_mean(entropies, pixels, world_size()) + _share_of_mean(dice.sum(), images, world_size())
 
 
 def dice_losses(probabilities: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
@@ -138,8 +149,20 @@ def dice_losses(probabilities: Tensor, target: Tensor, smooth: float = 1.0) -> T
     return 1 - (2 * (p * t).sum(1) + smooth) / (p.sum(1) + t.sum(1) + smooth)
 
 
-def _share_of_mean(total: Tensor, count: int) -> Tensor:
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype is torch.float64 else logits.float()
+
+
+def _processes(scope: Scope) -> int:
+    return world_size() if scope == "global" else 1
+
+
+def _sum(value: Tensor, processes: int) -> Tensor:
+    return sum_over_processes(value) if processes > 1 else value
+
+
+def _share_of_mean(total: Tensor, count: int, processes: int) -> Tensor:
     if count == 0:
-        warnings.warn("a batch has no labelled pixel; its loss counts as 0", RuntimeWarning, stacklevel=3)
+        warnings.warn("a batch has no labelled pixel to learn from; its loss is 0", RuntimeWarning, stacklevel=3)
         return total * 0.0
-    return total * (world_size() / count)
+    return total * (processes / count)
