@@ -5,8 +5,8 @@ UPerNet (Xiao et al., ECCV 2018). `segcore.models.pairs` lists the pairs. Names 
 released files, with `encoder.` and `decoder.` before them.
 
 Norms have the usual momentum of 0.1. The reference's own synchronised norm averages plainly over its first thousand
-steps and then forgets at a rate of 0.001, which is a matter of a run's length and not of the network; a fixed 0.001,
-as it uses on a single device, would leave the fresh decoder's statistics where they started.
+steps and then forgets at a rate of 0.001, which is a matter of training (`segcore.norms.RunningAverage`) and not of the
+network; a fixed 0.001, as it uses on a single device, would leave the fresh decoder's statistics where they started.
 """
 
 from __future__ import annotations

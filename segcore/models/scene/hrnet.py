@@ -56,6 +56,9 @@ def _transition(branches: int) -> nn.ModuleList:
 class HRNetV2(nn.Module):
     """N×3×H×W -> one map N×720×⌈H/4⌉×⌈W/4⌉: all branches side by side at the size of the finest."""
 
+    # In the reference its norms forget a hundred times as fast as all others (see `segcore.norms.RunningAverage`).
+    norm_rate = 0.1
+
     def __init__(self) -> None:
         super().__init__()
         self.conv1, self.bn1 = conv_norm(3, 64, stride=2)
