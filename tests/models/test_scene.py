@@ -15,7 +15,6 @@ from segcore.errors import RecipeError
 from segcore.models.checkpoints.scene import SYNC_BUFFERS, read
 from segcore.models.layers import Outputs
 from segcore.models.pairs import DECODERS, ENCODERS, PAIRS
-from segcore.optim import parameter_groups
 
 QUICK = ["resnet18dilated8_ppm_deepsup", "mobilenetv2dilated_c1_deepsup", "resnet50_upernet"]
 # Their golden files are thinned: names without the synchronised norm's buffers, every third class.
@@ -47,16 +46,6 @@ COSTS = {
 # Entries of released files, eight for each norm; those of our own lack the three buffers.
 ENCODER_ENTRIES = {"resnet18": 207, "resnet50": 495, "resnet101": 954, "mobilenetv2dilated": 459, "hrnetv2": 2745}
 DECODER_ENTRIES = {"c1": 11, "c1_deepsup": 22, "ppm": 47, "ppm_deepsup": 58, "upernet": 110}
-# Tensors with and without weight decay.
-DECAY = {
-    "resnet50": (55, 110),
-    "resnet101": (106, 212),
-    "c1": (2, 3),
-    "c1_deepsup": (4, 6),
-    "ppm": (6, 11),
-    "ppm_deepsup": (8, 14),
-    "upernet": (13, 25),
-}
 
 
 def meta(name, auxiliary=True):
@@ -141,16 +130,6 @@ def test_entries_are_as_many_as_released():
     assert found == ENCODER_ENTRIES
     encoders = {decoder: "resnet50" if decoder == "upernet" else "resnet50dilated8" for decoder in DECODER_ENTRIES}
     assert {d: entries(meta(f"{e}_{d}").decoder) for d, e in encoders.items()} == DECODER_ENTRIES
-
-
-@pytest.mark.parametrize("decoder", DECODER_ENTRIES)
-@pytest.mark.parametrize("encoder", ["resnet50dilated8", "resnet101dilated8"])
-def test_both_halves_have_their_groups_with_the_published_decay_and_one_rate(encoder, decoder):
-    groups = parameter_groups(meta(f"{encoder}_{decoder}"), 0.02, 1e-4, 1.0)
-    assert {group["lr"] for group in groups} == {0.02}
-    found = [(len(group["params"]), group["weight_decay"]) for group in groups]
-    counts = [*DECAY[encoder.removesuffix("dilated8")], *DECAY[decoder]]
-    assert found == list(zip(counts, [1e-4, 0.0] * 2, strict=True))
 
 
 @pytest.mark.parametrize(
