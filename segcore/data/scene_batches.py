@@ -19,6 +19,8 @@ from torch.utils.data import Dataset
 from segcore.data.datasets import Samples
 from segcore.data.labels import IGNORE
 from segcore.data.loaders import Batch, readable_pair
+from segcore.data.pictures import peek
+from segcore.errors import UnreadableError
 from segcore.progress import track
 
 # So many passes over the list are remembered; a sub-batch begins in one and ends in the next, seldom later.
@@ -97,10 +99,10 @@ class SceneStream(Dataset):
 
 def _is_portrait(samples: Samples, index: int) -> bool:
     try:
-        with Image.open(samples.image_path(index)) as image:  # reads the header only
-            return image.height > image.width
-    except (OSError, SyntaxError):
+        _, header = peek(samples.image_path(index))
+    except UnreadableError:
         return False  # another image will stand in for it
+    return header.height > header.width
 
 
 def scene_sample(
