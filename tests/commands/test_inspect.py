@@ -14,6 +14,7 @@ from segcore.__main__ import main
 from segcore.data.datasets import write_list
 from segcore.data.labels import TABLES
 from segcore.visualize import overlay
+from tests.data.trees import picture
 
 TWO = "id,train_id,name,r,g,b\n0,0,sky,70,130,180\n3,1,road,128,64,128\n11,255,void,0,0,0\n"
 
@@ -67,19 +68,28 @@ class TestWhatIsGiven:
         out = capsys.readouterr().out
         assert "Nothing to find fault with." in out and "val: pixels %" in out
 
-    def test_a_layout_of_cityscapes(self, store, capsys):
-        image, label = np.full((32, 64, 3), 99, np.uint8), np.full((32, 64), 7, np.uint8)
-        label[:9] = 23
-        for split in ("train", "val"):
-            for top, kind, pixels in (("leftImg8bit", "leftImg8bit", image), ("gtFine", "gtFine_labelIds", label)):
-                folder = store / "streets" / top / split / "ulm"
-                folder.mkdir(parents=True)
-                cv2.imwrite(str(folder / f"ulm_000000_000019_{kind}.png"), pixels)
-        assert main(["inspect", "streets"]) == 0
+    @pytest.mark.parametrize(
+        ("image", "label", "splits", "ids", "first"),
+        [
+            (
+                "leftImg8bit/{}/ulm/ulm_{}_000019_leftImg8bit.png",
+                "gtFine/{}/ulm/ulm_{}_000019_gtFine_labelIds.png",
+                ("train", "val"),
+                (0, 7, 23),
+                " 0  road ",
+            ),
+            ("images/{}/ADE_{}.jpg", "annotations/{}/ADE_{}.png", ("training", "validation"), (0, 1, 150), "0  wall "),
+            ("images/{}/{}.jpg", "labels/{}/{}.png", ("train2017", "val2017"), (0, 181, 255), "0  person "),
+        ],
+    )
+    def test_a_known_layout_brings_its_table(self, store, image, label, splits, ids, first, capsys):
+        for split in splits:
+            for k in range(2):
+                picture(store / "mine" / image.format(split, k))
+                picture(store / "mine" / label.format(split, k), *ids[k:], *ids)
+        assert main(["inspect", "mine"]) == 0
         out = capsys.readouterr().out
-        assert (
-            " 10  sky " in out and "is of one single colour" in out and "the same picture is in train and in val" in out
-        )
+        assert first in out and "24×32" in out and "no pixel of" in out and "error" not in out
 
     def test_a_table_and_a_root_of_ones_own(self, lists, store, tmp_path):
         (lists / "labels.csv").rename(tmp_path / "two.csv")
@@ -150,8 +160,8 @@ class TestWhatComesOut:
         palette = np.array([(70, 130, 180), (128, 64, 128)], np.uint8)
         row = sheet[48 : 48 + 360]
         size = {"dsize": (width, 360), "interpolation": cv2.INTER_NEAREST}
-        for k, picture in enumerate((image, overlay(image, label, palette))):
-            assert np.array_equal(row[:, 8 + k * (width + 8) :][:, :width], cv2.resize(picture, **size))
+        for k, shown in enumerate((image, overlay(image, label, palette))):
+            assert np.array_equal(row[:, 8 + k * (width + 8) :][:, :width], cv2.resize(shown, **size))
 
     def test_what_the_table_does_not_know_is_checkered(self, lists, store):
         damage(store)
