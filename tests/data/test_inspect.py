@@ -315,6 +315,7 @@ class TestIdsThatLookRight:
         ("change", "level", "words"),
         [
             (lambda ids: ids, None, ""),
+            (lambda ids: np.minimum(ids, 149), None, ""),
             (lambda ids: np.where(ids == 0, 255, ids - 1), "error", "train ids"),
             (lambda ids: np.maximum(ids, 1) - 1, "doubt", "shifted by one"),
         ],
@@ -361,6 +362,12 @@ class TestCensus:
         counts = np.stack([(labels == k).sum(0) for k in range(3)])
         assert np.array_equal(census.majority(), counts.argmax(0))
         assert census.pixels.tolist() == counts.sum((1, 2)).tolist() and census.ignored == (labels == IGNORE).sum()
+
+    def test_a_class_that_fills_the_small_counters_is_still_the_most_frequent(self):
+        census = Census(3, keep_map=True)
+        for k in [2] * 300 + [1] * 100:  # 300 is 44 in a byte
+            census.add(np.full((2, 2), k, np.uint8))
+        assert (census.majority() == 2).all()
 
     def test_large_maps_are_counted_at_a_reduced_size(self, monkeypatch):
         monkeypatch.setattr("segcore.data.census.MOST_COUNTERS", 3000)
