@@ -45,7 +45,7 @@ datasets:
   # These stand over the recipe's own values, which are a publication's and take days on GPUs; so it is about half an
   # hour on two cores. Take out a line to have the recipe's value.
   {name}:
-    weights: {{name: none, url: ""}}    # the recipe's pretrained backbone is worth several points of mIoU
+    weights: {{name: none, url: ""}}    # from random weights; without this line from the recipe's pretrained backbone
     train:
       iterations: 1400
       batch_size: 4
@@ -60,6 +60,7 @@ datasets:
       warmup: 30
       loss: cross_entropy
       auxiliary_weight: 0.0
+      classifier_std: 0.01              # some networks start with logits of ±10
       precision: float32
       checkpoint_every: 60
       log_every: 20
@@ -90,7 +91,7 @@ def main() -> None:
     with atomic_write(recipe) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{len(train)} training and {len(val)} validation pairs, {labels.num_classes} classes; lists in {folder}")
-    print(f"next: name the classes in {table}, then `dvc exp run -S dataset={given.name}`")
+    print(f"next: name the classes in {table}, then `segcore inspect {given.name} --labels {table}`")
 
 
 def _measured(sample: list[Path]) -> dict[str, object]:
