@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from PIL import Image, ImageEnhance, ImageStat
+from PIL import Image, ImageEnhance
 
 from segcore.data.labels import IGNORE
 from segcore.data.windows import Size, bilinear_window, nearest_positions
@@ -60,8 +60,8 @@ def enhancer(image: np.ndarray, brightness: float, contrast: float, saturation: 
     """
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     brighter = ImageEnhance.Brightness(ramp).enhance(brightness)
-    whole = Image.fromarray(cv2.LUT(image, np.asarray(brighter)))
-    mean = int(ImageStat.Stat(whole.convert("L")).mean[0] + 0.5)
+    grey = np.asarray(Image.fromarray(cv2.LUT(image, np.asarray(brighter))).convert("L"))
+    mean = int(cv2.sumElems(grey)[0] / grey.size + 0.5)
     curve = np.asarray(Image.blend(Image.new("L", ramp.size, mean), brighter, contrast))
     return lambda part: ImageEnhance.Color(Image.fromarray(cv2.LUT(part, curve))).enhance(saturation)
 
