@@ -12,7 +12,6 @@ from pipeline.settings import FILES, LISTS, DatasetInfo, label_table, params, se
 from segcore.data.layouts import find_pairs
 from segcore.data.lists import write_lists
 from segcore.data.sources import DataRecipe
-from segcore.data.statistics import Statistics
 from segcore.data.store import read_files
 from segcore.errors import DataError
 
@@ -24,10 +23,9 @@ def main() -> None:
     folder, table = verified_images(), label_table(info.name, info.labels)
     if table.digest != info.label_digest:
         raise DataError(f"{info.labels}: not the label table that the recipe was resolved with; `dvc repro -f resolve`")
-    paths = [file.path for file in read_files(FILES) if file.path != info.labels]
-    pairs = find_pairs(section("data", DataRecipe), paths, folder)
-    expected = Statistics(info.mean, info.std)
-    report = write_lists(LISTS, pairs, table, folder, info.name, params().runtime.workers, expected)
+    recipe, paths = section("data", DataRecipe), [file.path for file in read_files(FILES) if file.path != info.labels]
+    pairs = find_pairs(recipe, paths, folder)
+    report = write_lists(LISTS, pairs, table, folder, info.name, params().runtime.workers, recipe.statistics)
     for doubt in report.findings:  # an error would have ended the stage
         print(f"doubt: {doubt}", file=sys.stderr)
     print(", ".join(f"{split} {len(found)} images" for split, found in pairs.items()))

@@ -66,6 +66,7 @@ def resolve(wanted: Params) -> dict[str, Any]:
     """
     merged = _merged(wanted)
     merged = merge(merged, _override(wanted, merged))
+    merged["data"] = merge(merged.get("data") or {}, _own_statistics(wanted.dataset))
     merged["dataset"] = _dataset_info(wanted.dataset, merged.get("dataset") or {})
     for name in merged:
         if name not in SECTIONS:
@@ -166,6 +167,12 @@ def _refuse_uneven_shares(train: TrainRecipe) -> None:
             f"train.batch_size {train.batch_size} cannot be shared evenly by the {train.world_size} processes that the "
             "recipe asks for; give another override.batch_size"
         )
+
+
+def _own_statistics(name: str) -> dict[str, Any]:
+    """The data set's, whatever the model's recipe normalises with: data stages must not depend on the model."""
+    own = _layer("datasets", name).get("dataset") or {}
+    return {"statistics": {key: own[key] for key in ("mean", "std")}} if {"mean", "std"} <= own.keys() else {}
 
 
 def _dataset_info(name: str, given: dict[str, Any]) -> dict[str, Any]:

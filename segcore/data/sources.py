@@ -14,6 +14,7 @@ from segcore.data.disk import explained
 from segcore.data.download import download
 from segcore.data.layouts import LayoutName, Lists, is_unpacked, place, walk
 from segcore.data.minicity import MinicityRecipe, write_archives
+from segcore.data.statistics import IMAGENET, Statistics
 from segcore.data.store import Checksums, StoredFile
 from segcore.errors import DataError
 from segcore.progress import track
@@ -35,6 +36,8 @@ class DataRecipe:
         test: Cityscapes' test images too, which have no labels that say anything.
         generate: draw the archives instead of waiting for them.
         lists: of layout `lists`, the files that name the pairs.
+        statistics: of the data set's photographs as its description has them, which a model's recipe does not change;
+            what is found in them is held against these.
         code: digest of the code that fetches and lists, filled in when the recipe is resolved.
     """
 
@@ -48,6 +51,7 @@ class DataRecipe:
     test: bool = False
     generate: MinicityRecipe | None = None
     lists: Lists | None = None
+    statistics: Statistics = IMAGENET
     code: str = ""
 
     def __post_init__(self) -> None:
