@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from segcore.checkpoint import load_model_file
 from segcore.curve import Curve
 from segcore.data.datasets import Samples
-from segcore.data.loaders import Augmentation, Batch, CropStream, Stream, shares, training_batches
+from segcore.data.labels import IGNORE
+from segcore.data.loaders import Augmentation, Batch, CropStream, Stream, shares, sub_batches, training_batches
+from segcore.data.scene_batches import SceneShape, SceneStream
 from segcore.detail import decaying_fuse_scales
 from segcore.distributed import Process, synchronise_norms
 from segcore.errors import DataError, RecipeError, TrainingError
@@ -25,6 +28,8 @@ from segcore.models import build_model
 from segcore.models.checkpoints.backbones import load_backbone
 from segcore.models.checkpoints.state import load_state
 from segcore.models.layers import Outputs
+from segcore.models.pairs import PAIRS
+from segcore.norms import RunningAverage, fix_bn
 from segcore.optim import cosine, freeze_backbone_norms, make_optimizer, parameter_groups, poly
 from segcore.recipe import TrainRecipe
 from segcore.steps import Average, Run
@@ -71,6 +76,11 @@ def check_share(recipe: TrainRecipe, processes: int, any_world_size: bool = Fals
     Raises:
         RecipeError: there are too many processes or parts, or not as many as the recipe's numbers depend on.
     """
+    if recipe.short_sides and recipe.batch_size // recipe.sub_batch % processes:
+        raise RecipeError(
+            f"{recipe.batch_size // recipe.sub_batch} sub-batches (train.batch_size / train.sub_batch) cannot be dealt "
+            f"evenly to {processes} processes; set runtime.devices to a divisor"
+        )
     most = recipe.batch_size // (recipe.accumulate * (2 if recipe.norm == "local" else 1))
     if processes > most:
         parts = f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
@@ -88,8 +98,8 @@ def check_share(recipe: TrainRecipe, processes: int, any_world_size: bool = Fals
 
 def start(job: Job, process: Process) -> Run:
     """A run before its first update."""
-    _refuse_unbuilt(job.recipe)
     recipe, net = job.recipe, _network(job, process)
+    norms = RunningAverage(net) if recipe.running_average else None
     groups = parameter_groups(net, recipe.lr, recipe.weight_decay, recipe.head_lr_factor)
     dtype = _precision(recipe, process)
     return Run(
@@ -101,30 +111,15 @@ def start(job: Job, process: Process) -> Run:
         dtype=dtype,
         clip_norm=recipe.clip_norm,
         average=Average(net, recipe.ema) if recipe.ema else None,
+        norms=norms,
     )
-
-
-def _refuse_unbuilt(recipe: TrainRecipe) -> None:
-    """A recipe must not be trained as something else than it says.
-
-    Raises:
-        TrainingError: it asks for what is described but not built yet.
-    """
-    asked = {
-        "short_sides": recipe.short_sides,
-        "running_average": recipe.running_average,
-        "fix_bn": recipe.fix_bn,
-        "ohem_scope: local": recipe.ohem_scope == "local",
-        "padding_label: as_published": recipe.padding_label == "as_published",
-    }
-    if wanted := [name for name, given in asked.items() if given]:
-        raise TrainingError(f"the recipe asks for {', '.join(wanted)}, which segcore cannot train with yet")
 
 
 def _network(job: Job, process: Process) -> nn.Module:
     recipe = job.recipe
     torch.manual_seed(job.seed)
-    net = build_model(recipe.arch, job.samples.labels.num_classes, auxiliary=recipe.auxiliary_weight > 0)
+    auxiliary = recipe.auxiliary_weight > 0 or bool(recipe.short_sides)  # scene parsing trains at its own stride
+    net = build_model(recipe.arch, job.samples.labels.num_classes, auxiliary=auxiliary)
     for classifier in net.classifiers() if recipe.classifier_std else []:
         nn.init.normal_(classifier.weight, std=recipe.classifier_std)
     if job.pretrained:
@@ -135,7 +130,10 @@ def _network(job: Job, process: Process) -> nn.Module:
         net = synchronise_norms(net, process.device)
     if recipe.frozen_backbone_norms:
         freeze_backbone_norms(net)
-    return net.to(process.device, memory_format=memory_format(recipe)).train()
+    net.to(process.device, memory_format=memory_format(recipe)).train()
+    if recipe.fix_bn:
+        fix_bn(net)
+    return net
 
 
 def _fill(net: nn.Module, path: Path) -> None:
@@ -172,14 +170,14 @@ def _precision(recipe: TrainRecipe, process: Process) -> torch.dtype:
     return PRECISIONS[recipe.precision]
 
 
-def batches(job: Job, process: Process, first: int) -> Iterator[tuple[int, tuple[Batch, ...]]]:
+def batches(job: Job, process: Process, stream: Stream, first: int) -> Iterator[tuple[int, tuple[Batch, ...]]]:
     """Yields (0-based iteration, this process's parts of its batch) from iteration `first` to the last.
 
     Raises:
         DataError: too many files cannot be read, or one is wrong in a way that no other mends.
         TrainingError: a loader's process died.
     """
-    stream, todo = stream_of(job), range(first, job.recipe.iterations)
+    todo = range(first, job.recipe.iterations)
     parts = training_batches(stream, [positions(job.recipe, i, process) for i in todo], job.workers)
     try:
         yield from zip(todo, parts, strict=True)
@@ -198,22 +196,31 @@ def batches(job: Job, process: Process, first: int) -> Iterator[tuple[int, tuple
 def stream_of(job: Job) -> Stream:
     """The samples of the run in their order."""
     recipe = job.recipe
-    return CropStream(job.samples, Augmentation(recipe.crop, recipe.scales, recipe.jitter), job.seed)
+    if recipe.short_sides:
+        pair, padding = PAIRS[recipe.arch], IGNORE if recipe.padding_label == "ignore" else 0
+        sizes = (recipe.short_sides, recipe.max_side, recipe.sub_batch)
+        return SceneStream(job.samples, SceneShape(*sizes, pair.stride, pair.multiple, padding), job.seed)
+    kind = Augmentation(recipe.crop, recipe.scales, recipe.jitter, recipe.transform, recipe.scale_steps)
+    return CropStream(job.samples, kind, job.seed)
 
 
 def positions(recipe: TrainRecipe, iteration: int, process: Process) -> list[range]:
     """The stream's entries that a process computes in one iteration, part by part."""
+    if recipe.short_sides:
+        return sub_batches(recipe.batch_size, iteration, process.rank, process.world_size, recipe.sub_batch)
     return shares(recipe.batch_size, iteration, process.rank, process.world_size, recipe.accumulate)
 
 
 def criterion(recipe: TrainRecipe, schedule: Callable[[int], float]) -> Callable[[Any, Tensor, int], Losses]:
     """(outputs of the network, labels N×H×W, 0-based iteration) -> the losses of the recipe."""
     fuse_scales = _fuse_scales(recipe, schedule)
+    stride = PAIRS[recipe.arch].stride if recipe.arch in PAIRS else 1
 
     def losses(outputs: Outputs | Tensor, labels: Tensor, iteration: int) -> Losses:
+        outputs = outputs if isinstance(outputs, Outputs) else Outputs(outputs)
         return network_loss(
-            outputs if isinstance(outputs, Outputs) else Outputs(outputs),
-            labels,
+            outputs,
+            at_own_stride(labels, outputs.logits.shape[-2:], stride),
             kind=recipe.loss,
             threshold=recipe.ohem_threshold,
             min_kept=recipe.ohem_min_kept,
@@ -221,9 +228,19 @@ def criterion(recipe: TrainRecipe, schedule: Callable[[int], float]) -> Callable
             detail_weight=recipe.detail_weight,
             detail_fuse=fuse_scales[iteration],
             detail_masked=recipe.detail_ignore == "masked",
+            scope=recipe.ohem_scope,
         )
 
     return losses
+
+
+def at_own_stride(labels: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """Labels N×H×W -> N×h×w for logits of that size, as scene parsing's are: the pixel in the middle of each block."""
+    if labels.shape[-2:] == size:
+        return labels
+    middle = slice(stride // 2, None, stride)
+    padded = F.pad(labels, (0, size[1] * stride - labels.shape[2], 0, size[0] * stride - labels.shape[1]), value=IGNORE)
+    return padded[:, middle, middle]
 
 
 def schedule(recipe: TrainRecipe) -> Callable[[int], float]:

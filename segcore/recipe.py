@@ -21,7 +21,9 @@ class TrainRecipe:
         iterations, batch_size: optimiser steps, and images per step over all processes.
         crop: height and width of a training sample.
         scales: smallest and largest random scale.
+        scale_steps: so many evenly spaced scales instead of any between the two.
         jitter: strength of the colour jitter.
+        transform: whose order and arithmetic, see `segcore.data.transforms.augment`.
         optimizer, lr, momentum, weight_decay, head_lr_factor: see `segcore.optim`.
         schedule, warmup, warmup_ratio, power: see `segcore.optim.poly` and `cosine`; `warmup` in iterations.
         classifier_std: spread of the last convolution's fresh weights; None leaves the network's published start. Some
@@ -60,7 +62,9 @@ class TrainRecipe:
     crop: tuple[Count, Count]
     scales: tuple[Positive, Positive]
     lr: Positive
+    scale_steps: Count | None = None
     jitter: Fraction = 0.4
+    transform: Literal["bisenet", "stdc"] = "bisenet"
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Ge(0)] = 5e-4
@@ -111,5 +115,9 @@ class TrainRecipe:
             raise ValueError(f"scales: the smallest comes first, got {list(self.scales)}")
         if self.warmup >= self.iterations:
             raise ValueError(f"warmup ({self.warmup}) must be shorter than the run ({self.iterations} iterations)")
+        if self.running_average and self.fix_bn:
+            raise ValueError("running_average and fix_bn exclude each other: norms that stand still average nothing")
+        if self.short_sides and self.accumulate > 1:
+            raise ValueError("short_sides: a batch is computed sub-batch by sub-batch; set sub_batch, not accumulate")
         if self.short_sides and self.batch_size % self.sub_batch:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of sub_batch ({self.sub_batch})")

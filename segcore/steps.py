@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from segcore.curve import Curve
 from segcore.distributed import sum_over_processes, world_size
 from segcore.losses import Losses
+from segcore.norms import RunningAverage
 
 # images and labels of one part -> the losses
 Forward = Callable[[Tensor, Tensor], Losses]
@@ -92,7 +93,7 @@ class Run:
     dtype: torch.dtype
     clip_norm: float | None = None
     average: Average | None = None
-    norms: Any = None
+    norms: RunningAverage | None = None
     bad: int = 0
     scores: list[list[float]] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
@@ -115,6 +116,8 @@ class Run:
                     self.optimizer.zero_grad(set_to_none=True)
                     return self._left_out(shared, buffers)
                 self.scaler.scale(losses.total / len(parts)).backward()
+            if self.norms:
+                self.norms.step()  # the backward pass still needs what the forward pass wrote
             total = shared if total is None else total + shared
         shared = total / len(parts)
         if not self._move():

@@ -73,7 +73,7 @@ def train(job: Job, process: Process) -> dict[str, Any]:
 
     clock = _Clock(recipe, begun, run.seconds)
     with StopRequest() as stop, Progress("train", recipe.iterations, start=begun, quiet=not process.leads) as progress:
-        for iteration, parts in batches(job, process, begun):
+        for iteration, parts in batches(job, process, compute.stream, begun):
             lr = set_learning_rate(run.optimizer, factor(iteration))
             _seed_iteration(job.seed, iteration, process.rank)
             step = compute.update(iteration, parts, bool(stop))
@@ -105,7 +105,7 @@ class _Compute:
 
     def __init__(self, job: Job, process: Process, run: Run, losses: Callable[..., Losses]) -> None:
         self.job, self.process, self.run, self.losses = job, process, run, losses
-        self.prepare = normaliser(job, process)
+        self.prepare, self.stream = normaliser(job, process), stream_of(job)
         self.bytes_per_image: float | None = None
 
     def update(self, iteration: int, parts: tuple[Batch, ...], stop: bool) -> Step:
@@ -127,9 +127,9 @@ class _Compute:
         values, size = VALUES_PER_WEIGHT[recipe.optimizer] + (recipe.ema is not None), bytes_of(net)
         require_disk(job.resume, (values - 1) * size, size)
         share = len(positions(recipe, 0, self.process)[0])
-        images = torch.zeros(2, 3, *recipe.crop, dtype=torch.uint8)
-        labels = torch.arange(2 * recipe.crop[0] * recipe.crop[1]) % job.samples.labels.num_classes
-        noise = Batch(images, labels.view(2, *recipe.crop))
+        height, width = recipe.crop  # of scene parsing's batches the largest
+        labels = torch.arange(2 * height * width).view(2, height, width) % job.samples.labels.num_classes
+        noise = Batch(torch.zeros(2, 3, height, width, dtype=torch.uint8), labels)
         probe = copy.deepcopy(net)  # running statistics move in a forward pass
         run = partial(self._part, probe, noise, 0)
         self.bytes_per_image = require_memory(run, 2, share, values * size, self.process.device)
@@ -141,8 +141,8 @@ class _Compute:
             TrainingError: always.
         """
         job, rank = self.job, self.process.rank
-        stream, path = stream_of(job), job.resume / f"not-finite-{rank}.json"
-        samples = [stream.name(p) for entries in positions(job.recipe, iteration, self.process) for p in entries]
+        path = job.resume / f"not-finite-{rank}.json"
+        samples = [self.stream.name(p) for entries in positions(job.recipe, iteration, self.process) for p in entries]
         facts = {"iteration": iteration + 1, "learning_rate": lr, "rank": rank, "samples": samples}
         with self._precision():
             layer = dump(path, self.run.net, self.prepare(part), facts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -57,11 +57,13 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a sample on its way: crop (H, W), range of scales, strength of the colour jitter."""
+    """What happens to a sample on its way; see `segcore.data.transforms.augment`."""
 
     crop: tuple[int, int]
     scales: tuple[float, float]
     jitter: float
+    transform: Literal["bisenet", "stdc"] = "bisenet"
+    scale_steps: int | None = None
 
 
 class CropStream(Dataset):
@@ -75,7 +77,7 @@ class CropStream(Dataset):
         (image, label), why = readable_pair(self.samples, self._index(position))
         rng = np.random.default_rng([self.seed, 1, position])
         a = self.augmentation
-        image, label = augment(image, label, a.crop, a.scales, a.jitter, rng)
+        image, label = augment(image, label, a.crop, a.scales, a.jitter, rng, a.transform, a.scale_steps)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label).long(), why
 
     def collate(self, items: list[tuple[Tensor, Tensor, str]]) -> Batch:
