@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # DVC starts the stages with the `python` of the activated environment.
 ACTIVATE := . $(VENV)/bin/activate
 
-.PHONY: help repro doctor test test-all lint benchmark-here bench-eval bench-data clean
+.PHONY: help repro doctor table claims sweep test test-all lint benchmark-here bench-eval bench-data clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,6 +24,15 @@ repro: $(READY)  ## run the whole chain (params.yaml says what) and compare with
 
 doctor: $(READY)  ## what this machine has for the chain, what is missing, and what to do about it
 	@$(ACTIVATE) && python -m pipeline.doctor
+
+table: $(READY)  ## all experiments in one table: docs/results/, its index.html, and README's tables
+	@$(ACTIVATE) && python -m pipeline.table
+
+claims: $(READY)  ## every published number and what came of it here
+	@$(ACTIVATE) && python -m pipeline.claims
+
+sweep: $(READY)  ## MODELS="bisenetv2 stdc1" SEEDS="1 2 3" [DATASET=minicity] [ARGS=--per-gpu]: all of them, resumable
+	@$(ACTIVATE) && python -m pipeline.sweep --models $(MODELS) --seeds $(SEEDS) --datasets $(or $(DATASET),minicity) $(ARGS)
 
 benchmark-here: $(READY)  ## measure speed again, on this machine
 	@$(ACTIVATE) && dvc repro --single-item --force benchmark && dvc repro report

@@ -50,12 +50,17 @@ class KeyFigures:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell; `swatch` is an RGB colour before the text, `bar` a fraction drawn behind it in `swatch`'s place."""
+    """A table cell; `swatch` is an RGB colour before the text, `bar` a fraction drawn behind it in `swatch`'s place.
+
+    `heat` is a fraction that tints the whole cell; `link` is a relative address that the text leads to.
+    """
 
     text: str
     swatch: tuple[int, int, int] | None = None
     bar: float | None = None
     span: int = 1
+    heat: float | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,14 +200,17 @@ def _row_html(row: Sequence[Cell | str], align: str) -> str:
     parts, column = [], 0
     for cell in map(_as_cell, row):
         kind = f'class="l" colspan="{cell.span}"' if cell.span > 1 else f'class="{align[column]}"'
-        parts.append(f"<td {kind}>{_cell_html(cell)}</td>")
+        # A tint of the accent colour; at its strongest the text still stands out on a light and on a dark page.
+        tint = f"background:rgba(47,127,208,{0.6 * (cell.heat or 0):.3f});padding-right:.5rem"
+        heat = "" if cell.heat is None else f' style="{tint}"'
+        parts.append(f"<td {kind}{heat}>{_cell_html(cell)}</td>")
         column += cell.span
     return "".join(parts)
 
 
 def _cell_html(cell: Cell) -> str:
     color = f"background:rgb{cell.swatch}" if cell.swatch else ""
-    text = _inline(cell.text)
+    text = f'<a href="{escape(cell.link)}">{_inline(cell.text)}</a>' if cell.link else _inline(cell.text)
     if cell.bar is not None:
         return f'<span class="bar"><i style="width:{100 * cell.bar:.1f}%;{color}"></i></span>{text}'
     return f'<span class="swatch" style="{color}"></span>{text}' if cell.swatch else text

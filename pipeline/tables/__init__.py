@@ -1,0 +1,1 @@
+"""What `make table` and `make claims` are made of: runs, published numbers, verdicts, and how they are shown."""
