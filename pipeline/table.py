@@ -67,7 +67,7 @@ def keep(found: Iterable[Found], replace: list[str] | None = None, results: Path
             continue
         if item.where in wanted or not folder.exists():
             lines[item.name] = f"kept {item.where} in {item.keep(results)}"
-        elif Run(folder).provenance["digests"] != item.provenance["digests"]:
+        elif not item.is_kept_as(Run(folder)):
             lines[item.name] = f"{folder} stays: {item.where} is another run of that name (--keep takes it instead)"
     return list(lines.values())
 

@@ -130,6 +130,11 @@ class Found:
         """What it is kept as: named after what was run, whatever the experiment is called."""
         return kept_name(self.provenance["params"])
 
+    def is_kept_as(self, run: Run) -> bool:
+        """Whether a kept run has the same weights and scores."""
+        same_weights = self.provenance["digests"]["checkpoint"] == run.provenance["digests"]["checkpoint"]
+        return same_weights and json.loads(self.files["evaluate.json"]) == run.scores
+
     def keep(self, results: Path = RESULTS) -> Path:
         """Writes its folder, with the report's tables where they are at hand. Pictures stay behind, in work/report/."""
         folder = results / self.name

@@ -72,11 +72,19 @@ class Clone:
         """Runs DVC to its end; `check`: it must succeed."""
         return self._run([sys.executable, "-m", "dvc", *command], check, **environment)
 
+    def python(self, *command: str) -> subprocess.CompletedProcess:
+        """Runs Python to its successful end."""
+        return self._run([sys.executable, *command])
+
     def start_dvc(self, *command: str, log: Path) -> subprocess.Popen:
         """Starts DVC in a process group of its own."""
+        return self.start(sys.executable, "-m", "dvc", *command, log=log)
+
+    def start(self, *command: str, log: Path) -> subprocess.Popen:
+        """Starts any command in a process group of its own."""
         with log.open("w") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "dvc", *command],
+                command,
                 cwd=self.folder,
                 stdout=file,
                 stderr=file,
