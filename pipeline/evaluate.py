@@ -28,9 +28,10 @@ from pipeline.settings import (
 )
 from segcore.checkpoint import ModelFile, load_model_file, plain
 from segcore.data.datasets import Samples
-from segcore.distributed import join, launch
+from segcore.distributed import join
 from segcore.evaluate import EvaluateRecipe, evaluate, refuse_overlap, score_majority
 from segcore.files import digest, exclusive, sha256
+from segcore.launch import launch
 
 MODEL, LIST = TRAIN / "model.pt", LISTS / "val.csv"
 

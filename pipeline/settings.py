@@ -25,7 +25,7 @@ from ruamel.yaml.error import YAMLError
 
 from segcore.data.labels import TABLES, LabelTable
 from segcore.data.store import find_dataset, verify
-from segcore.errors import Interrupted, RecipeError, SegcoreError, did_you_mean
+from segcore.errors import RecipeError, SegcoreError, did_you_mean
 from segcore.files import atomic_write, digest
 
 T = TypeVar("T")
@@ -272,12 +272,9 @@ def stage(main: Callable[[], int | None]) -> Callable[[], None]:
     def run() -> None:
         try:
             sys.exit(main())
-        except Interrupted as error:
-            print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
-            sys.exit(128 + error.signal)  # as a shell says of a process that a signal ended
         except SegcoreError as error:
             print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(error.exit_code)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             print(f"{Path(sys.argv[0]).stem}: {where}{error.strerror or error}", file=sys.stderr)

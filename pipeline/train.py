@@ -34,8 +34,9 @@ from segcore.checkpoint import plain
 from segcore.data.datasets import Samples
 from segcore.data.packed import PackedSamples, pack
 from segcore.data.store import read_files
-from segcore.distributed import join, launch, parse_devices
+from segcore.distributed import join, parse_devices
 from segcore.files import digest, exclusive, sha256, write_json
+from segcore.launch import launch
 from segcore.prepare import Job, check_share
 from segcore.recipe import TrainRecipe
 from segcore.train import train
@@ -54,10 +55,9 @@ def main() -> int | None:
             print(f"{job.samples.size() / 1e9:.2f} GB of decoded images in {job.samples.folder}")
     if (code := launch("pipeline.train", devices)) is not None:
         return code
-    leads = os.environ.get("RANK", "0") == "0"
-    with claim(job.resume) if leads else contextlib.nullcontext(), join(devices) as process:
+    with join(devices) as process, claim(job.resume) if process.leads else contextlib.nullcontext():
         facts = train(job, process)
-        if leads:
+        if process.leads:
             write_json(TRAIN / "run.json", {**facts, **circumstances(process.device)})
     return None
 

@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
         module.run(arguments)
     except SegcoreError as error:
         print(f"segcore {arguments.command}: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 
 class SegcoreError(Exception):
-    """The input or the environment is at fault; the message says what is wrong, where, and what to do."""
+    """The input or the environment is at fault; the message says what is wrong, where, and what to do.
+
+    Attributes:
+        exit_code: of a process that ends with this error.
+    """
+
+    exit_code = 1
 
 
 class DataError(SegcoreError):
@@ -35,7 +41,17 @@ class Interrupted(SegcoreError):
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
-        self.signal = signal
+        self.signal, self.exit_code = signal, 128 + signal  # as a shell says of a process that a signal ended
+
+
+class ProcessError(SegcoreError):
+    """The processes of a run cannot start together."""
+
+
+class LostProcessError(ProcessError):
+    """Another process of this run died or does not answer; started again, the run goes on. The code says so."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class ExportError(SegcoreError):

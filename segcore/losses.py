@@ -116,12 +116,12 @@ def ohem_cross_entropy(
         return _share_of_mean((losses * hard).sum(), found, processes)
     largest = losses.topk(min(wanted, losses.numel())).values
     if processes > 1:
-        # The largest of every process's largest; those that tie with the smallest of them are all kept.
+        # The largest of every process's largest; what ties for the last places shares them.
         padded = F.pad(largest.detach(), (0, wanted - largest.numel()), value=-1.0)
         smallest = gather(padded).topk(wanted).values[-1]
-        largest = largest[largest >= smallest]
-        if smallest > 0:  # else zeros fill up the number; all of them tie, and more of them must not thin the mean
-            wanted = int(sum_over_processes(torch.tensor(largest.numel(), device=losses.device)))
+        above, tied = largest > smallest, largest == smallest
+        count_above, count_tied = sum_over_processes(torch.stack([above.sum(), tied.sum()]))
+        largest = largest * (above + tied * ((wanted - count_above) / count_tied))
     return _share_of_mean(largest.sum(), wanted, processes)
 
 

@@ -20,7 +20,8 @@ from segcore.data.labels import IGNORE
 from segcore.data.loaders import Augmentation, Batch, CropStream, Stream, shares, sub_batches, training_batches
 from segcore.data.scene_batches import SceneShape, SceneStream
 from segcore.detail import decaying_fuse_scales
-from segcore.distributed import Process, synchronise_norms
+from segcore.distributed import Process
+from segcore.dropout import seed_dropout
 from segcore.errors import DataError, RecipeError, TrainingError
 from segcore.losses import Losses, network_loss
 from segcore.machine import cpu_has_bf16
@@ -33,6 +34,7 @@ from segcore.norms import RunningAverage, fix_bn
 from segcore.optim import cosine, freeze_backbone_norms, make_optimizer, parameter_groups, poly
 from segcore.recipe import TrainRecipe
 from segcore.steps import Average, Run
+from segcore.syncbn import synchronise_norms
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -126,6 +128,7 @@ def _network(job: Job, process: Process) -> nn.Module:
         load_backbone(net, job.pretrained)
     if job.finetune:
         _fill(net, job.finetune)
+    net = seed_dropout(net, job.seed)
     if recipe.norm == "sync" and process.world_size > 1:
         net = synchronise_norms(net, process.device)
     if recipe.frozen_backbone_norms:

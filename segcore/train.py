@@ -11,7 +11,7 @@ import copy
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,8 @@ from torch import nn
 from segcore.checkpoint import ModelFile, ResumeState, save_model_file
 from segcore.curve import COLUMNS
 from segcore.data.loaders import Batch
-from segcore.distributed import Process
+from segcore.distributed import Process, from_first
+from segcore.dropout import entries_of
 from segcore.errors import DataError, Interrupted, TrainingError
 from segcore.files import write_csv
 from segcore.guard import (
@@ -69,13 +70,12 @@ def train(job: Job, process: Process) -> dict[str, Any]:
     factor = schedule(recipe)
     compute = _Compute(job, process, run, criterion(recipe, factor))
     compute.check_room()
-    begun = run.restore(states.load())
+    begun = run.restore(from_first(states.load))
 
     clock = _Clock(recipe, begun, run.seconds)
     with StopRequest() as stop, Progress("train", recipe.iterations, start=begun, quiet=not process.leads) as progress:
         for iteration, parts in batches(job, process, compute.stream, begun):
             lr = set_learning_rate(run.optimizer, factor(iteration))
-            _seed_iteration(job.seed, iteration, process.rank)
             step = compute.update(iteration, parts, bool(stop))
 
             done = iteration + 1
@@ -115,7 +115,9 @@ class _Compute:
             TrainingError: out of memory; names the number of parts that would fit.
         """
         try:
-            return self.run.update([partial(self._part, self.run.outer, part, iteration) for part in parts], stop)
+            entries = positions(self.job.recipe, iteration, self.process)
+            compute = partial(self._part, self.run.outer, iteration)
+            return self.run.update([partial(compute, *part) for part in zip(parts, entries, strict=True)], stop)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -131,7 +133,7 @@ class _Compute:
         labels = torch.arange(2 * height * width).view(2, height, width) % job.samples.labels.num_classes
         noise = Batch(torch.zeros(2, 3, height, width, dtype=torch.uint8), labels)
         probe = copy.deepcopy(net)  # running statistics move in a forward pass
-        run = partial(self._part, probe, noise, 0)
+        run = partial(self._part, probe, 0, noise)
         self.bytes_per_image = require_memory(run, 2, share, values * size, self.process.device)
 
     def give_up(self, iteration: int, lr: float, part: Batch) -> None:
@@ -152,8 +154,8 @@ class _Compute:
             f"labels. {path} names the samples; the state saved before is kept"
         )
 
-    def _part(self, net: nn.Module, batch: Batch, iteration: int) -> Losses:
-        with self._precision():
+    def _part(self, net: nn.Module, iteration: int, batch: Batch, entries: Sequence[int] = ()) -> Losses:
+        with self._precision(), entries_of(entries):
             outputs = net(self.prepare(batch))
         return self.losses(outputs, batch.labels.to(self.process.device, non_blocking=True), iteration)
 
@@ -227,11 +229,6 @@ def _validate(job: Job, process: Process, run: Run, done: int) -> float:
         choice = {"selected_on": f"val, {len(chosen)} images", "iteration": done, "miou": round(score, 6)}
         _save(job, run, job.resume / BEST, choice)
     return score
-
-
-def _seed_iteration(seed: int, iteration: int, rank: int) -> None:
-    # Dropout is the only thing that draws from torch's generator while training.
-    torch.manual_seed((seed * 1_000_003 + iteration) * 4099 + rank)
 
 
 def _save(job: Job, run: Run, path: Path, further: dict[str, Any]) -> None:

@@ -17,10 +17,11 @@ import sys
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from segcore.distributed import join, sum_over_processes, synchronise_norms, world_size
+from segcore.distributed import join, sum_over_processes, world_size
 from segcore.losses import network_loss
 from segcore.models.layers import Outputs
 from segcore.norms import RunningAverage
+from segcore.syncbn import synchronise_norms
 
 with join("cpu") as process:
     given, mine = torch.load(sys.argv[1]), process.rank

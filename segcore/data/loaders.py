@@ -7,6 +7,7 @@ state to save.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -142,7 +143,7 @@ def training_batches(stream: Stream, positions: Sequence[list[range]], workers: 
         batch_sampler=[part for parts in positions for part in parts],
         num_workers=workers,
         collate_fn=stream.collate,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_serve,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
     )
@@ -150,6 +151,9 @@ def training_batches(stream: Stream, positions: Sequence[list[range]], workers: 
     return zip(*[batches] * len(positions[0]), strict=True) if positions else iter(())
 
 
-def _one_thread(_: int) -> None:
+def _serve(_: int) -> None:
+    # Ctrl-C and an agent's SIGTERM go to all processes of a group; the training ends this one when it has saved.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
