@@ -29,7 +29,7 @@ from pipeline.settings import (
 from segcore.checkpoint import ModelFile, load_model_file, plain
 from segcore.data.datasets import Samples
 from segcore.distributed import join
-from segcore.evaluate import EvaluateRecipe, evaluate, refuse_overlap, score_majority
+from segcore.evaluate import EvaluateRecipe, evaluate, refuse_overlap, score_majority, scoring_form
 from segcore.files import digest, exclusive, sha256
 from segcore.launch import launch
 
@@ -69,9 +69,9 @@ def validation() -> Samples:
 def run(recipe: EvaluateRecipe, file: ModelFile, samples: Samples, progress: Path) -> None:
     """This process's share of the images; the first process also scores and writes the outs."""
     torch.backends.cudnn.allow_tf32 = False  # scores are float32 scores on every device
-    with join(params().runtime.devices) as process:
+    with join(params().runtime.devices, wait_at_end=False) as process:
         results = evaluate(
-            file.network(process.device),
+            scoring_form(file.network(process.device)),
             samples,
             recipe.build(file.model),
             **file.normalisation,
@@ -80,6 +80,7 @@ def run(recipe: EvaluateRecipe, file: ModelFile, samples: Samples, progress: Pat
             batch=recipe.batch,
             device=process.device,
             share=(process.rank, process.world_size),
+            network={"sha256": sha256(MODEL), "backend": "torch", "precision": "fp32"},
         )
     if results is not None:
         results["majority"] = score_majority(LISTS / "majority.png", samples, EVALUATE)

@@ -88,8 +88,11 @@ def parse_devices(text: str | int) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def join(devices: str | int) -> Iterator[Process]:
+def join(devices: str | int, *, wait_at_end: bool = True) -> Iterator[Process]:
     """Joins the process group that torchrun describes, if there is one, and leaves it when all have come to the end.
+
+    Without `wait_at_end` each leaves when it is done: where the first has long work left that the others have no part
+    in, waiting for it would be taken for a loss.
 
     What goes wrong is said by one process: the others end with the same exit code and without a word.
 
@@ -109,7 +112,8 @@ def join(devices: str | int) -> Iterator[Process]:
         run = from_first(lambda: uuid.uuid4().hex)  # the store may still hold what processes of an earlier start left
     with _one_voice(store, run), _lost_processes(wait):
         yield Process(dist.get_rank(), dist.get_world_size(), device)
-        dist.barrier()  # the first process has written everything when the others end
+        if wait_at_end:
+            dist.barrier()  # the first process has written everything when the others end
     dist.destroy_process_group()
 
 

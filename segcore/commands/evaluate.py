@@ -1,10 +1,12 @@
 """`segcore evaluate`: scores a model file on a list of images.
 
     segcore evaluate --weights model.pt --list val.csv --modes ss mscf --crop 1024x1024 --out evaluation
-    segcore compare evaluation another
+    segcore evaluate --weights model.onnx --list val.csv --backend openvino --precision bf16 --out deployed
+    segcore compare evaluation deployed
 
-A killed run goes on where it stopped; what it has is in `<out>.progress` until it is done. Several devices share the
-list, each in a process of its own.
+A file exported for deployment is scored as a model file is; the sha256 in the results says which file it was. A killed
+run goes on where it stopped; what it has is in `<out>.progress` until it is done. Several devices share the list, each
+in a process of its own.
 """
 
 from __future__ import annotations
@@ -13,36 +15,49 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import fields, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 import segcore
-from segcore.checkpoint import ModelFile, load_model_file, plain
+from segcore.checkpoint import ModelFile, plain
+from segcore.commands.arguments import positive, size
 from segcore.data.datasets import Samples, read_list
 from segcore.data.labels import LabelTable
+from segcore.deploy.engine import READERS, EngineFile, open_engine, read_file
 from segcore.distributed import join, parse_devices
-from segcore.errors import CheckpointError, DataError
-from segcore.evaluate import PRECISIONS, EvaluateRecipe, Mode, evaluate, refuse_overlap
+from segcore.errors import CheckpointError, DataError, RecipeError
+from segcore.evaluate import PRECISIONS, EvaluateRecipe, Mode, evaluate, refuse_overlap, scoring_form
+from segcore.evaluate.modes import Size
 from segcore.evaluate.predictions import prediction_path, read_prediction
-from segcore.evaluate.refusals import counted_pixels, known_training_list
+from segcore.evaluate.refusals import known_training_list, look_through, misfit
 from segcore.evaluate.submission import submission_names, write_submission
 from segcore.files import atomic_write, digest, sha256
+from segcore.launch import launch
+from segcore.models.catalogue import protocol
 from segcore.progress import track
 from segcore.visualize import encode, side_by_side
+
+# What `--backend` takes.
+BACKENDS = ("torch", *READERS[".onnx"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
-    add("--weights", type=Path, required=True, metavar="FILE", help="a model.pt")
+    add(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a model.pt, or an exported .onnx or .xml (OpenVINO)",
+    )
     add("--list", type=Path, required=True, metavar="CSV", help="one `image,label` a line")
     add("--root", type=Path, metavar="DIR", help="where the list's paths start; default: what `root` beside it says")
     add("--labels", type=Path, metavar="CSV", help="default: labels.csv beside the list, else the model's own table")
@@ -50,17 +65,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--modes",
         nargs="+",
         metavar="MODE",
-        help="ss ssc msf mscf seg50 ade_ss …; default: the model's, or ss",
+        help="ss ssc msf mscf seg50 ade_ss …; default: the file's, else those its network is published with",
     )
-    add("--scales", nargs="+", type=_positive(float), metavar="F", help="of the multi-scale modes")
-    add("--crop", type=_size, metavar="HxW", help="window of the crop modes")
-    add("--stride", type=_size, metavar="HxW", help="their step; default: two thirds of the window")
-    add("--batch", type=_positive(int), metavar="N", help="images in one forward pass")
+    add("--scales", nargs="+", type=positive(float), metavar="F", help="of the multi-scale modes")
+    add("--crop", type=size, metavar="HxW", help="window of the crop modes")
+    add("--stride", type=size, metavar="HxW", help="their step; default: two thirds of the window")
+    add("--batch", type=positive(int), metavar="N", help="images in one forward pass")
+    add("--backend", choices=BACKENDS, help="what runs the network; default: torch, for an exported file its own")
     add("--precision", choices=PRECISIONS, default="fp32", help="bf16 is about twice as fast and moves a few pixels")
     add("--devices", default="auto", metavar="D", help="auto, cpu, cpu:N, cuda, cuda:N or a number")
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="new folder for scores and predictions")
     add("--visualize", type=Path, metavar="DIR", help="pictures of image | truth | prediction")
-    add("--submission", type=Path, metavar="ZIP", help="label ids for the Cityscapes test server; takes one mode")
+    add("--submission", type=Path, metavar="DIR", help="or .zip: label ids for the Cityscapes test server, of one mode")
     add("--unscored", action="store_true", help="predictions only, for a test set whose labels are not public")
     add("--json", action="store_true", help="machine-readable")
 
@@ -71,22 +87,22 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         SegcoreError: a file is missing, damaged or does not fit; the list holds training images; wrong settings.
     """
-    file = load_model_file(arguments.weights)
+    file = read_file(arguments.weights)
+    _settle_backend(arguments, file)
     recipe, samples = make_recipe(arguments, file), read_samples(arguments, file)
     modes = [
         replace(m, stride=arguments.stride) if arguments.stride and m.crop else m for m in recipe.build(file.model)
     ]
     if "LOCAL_RANK" not in os.environ:
-        look_first(arguments, file, samples, modes)
-        number = parse_devices(arguments.devices)[1]
-        if number > 1:
-            _run_on_each_device(number)
+        modes = look_first(arguments, file, samples, modes)
+        if parse_devices(arguments.devices)[1] > 1:
+            _run_on_each_device(arguments.devices, modes)
             return
     progress = _progress_folder(arguments, samples, modes)
     torch.backends.cudnn.allow_tf32 = False  # scores are float32 scores on every device
-    with join(arguments.devices) as process:
+    with join(arguments.devices, wait_at_end=False) as process:
         results = evaluate(
-            file.network(process.device),
+            _network(arguments, file, process.device),
             samples,
             modes,
             **file.normalisation,
@@ -96,7 +112,11 @@ def run(arguments: argparse.Namespace) -> None:
             device=process.device,
             share=(process.rank, process.world_size),
             scored=not arguments.unscored,
-            precision=arguments.precision,
+            network={
+                "sha256": sha256(arguments.weights),
+                "backend": arguments.backend,
+                "precision": arguments.precision,
+            },
         )
     if results is not None:
         write_extras(arguments, samples, modes)
@@ -104,21 +124,44 @@ def run(arguments: argparse.Namespace) -> None:
         _show(results, arguments)
 
 
-def make_recipe(arguments: argparse.Namespace, file: ModelFile) -> EvaluateRecipe:
-    """The model's own block of modes, scales and crop, with what the command line says over it.
+def _settle_backend(arguments: argparse.Namespace, file: ModelFile | EngineFile) -> None:
+    """Puts what was left open: the backend, and the CPU for those that know no other device.
+
+    Raises:
+        RecipeError: such a backend is to run on a GPU.
+    """
+    arguments.backend = arguments.backend or (file.backends[0] if isinstance(file, EngineFile) else "torch")
+    if arguments.backend != "torch":
+        arguments.devices = "cpu" if arguments.devices == "auto" else arguments.devices
+        if parse_devices(arguments.devices)[0] != "cpu":
+            raise RecipeError(f"{arguments.backend} runs on the CPU here; say --devices cpu, or cpu:N for N processes")
+
+
+def _network(arguments: argparse.Namespace, file: ModelFile | EngineFile, device: torch.device) -> nn.Module:
+    """What is scored, in the backend and precision that were asked for."""
+    if arguments.backend == "torch" and isinstance(file, ModelFile):
+        return scoring_form(file.network(device), arguments.precision)
+    return open_engine(file, arguments.backend, arguments.precision)
+
+
+def make_recipe(arguments: argparse.Namespace, file: ModelFile | EngineFile) -> EvaluateRecipe:
+    """The file's own block of modes, scales and crop, with what the command line says over it.
+
+    A file without modes, as training writes it, gets those that its network is published with on its data set.
 
     Raises:
         CheckpointError: the block holds a setting that this version does not know.
         RecipeError: an unknown mode, or a crop mode without a crop.
     """
-    block = {key: tuple(value) if isinstance(value, list) else value for key, value in file.evaluate.items()}
+    own = file.evaluate or protocol(file.model, file.provenance.get("dataset", ""))
+    block = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
     for key in block.keys() - {field.name for field in fields(EvaluateRecipe)}:
         raise CheckpointError(f"{arguments.weights}: its evaluate block has {key!r}, which this version does not know")
     given = {key: getattr(arguments, key) for key in ("modes", "scales", "crop", "batch")}
     return EvaluateRecipe(**{"modes": ("ss",), **block, **{k: v for k, v in given.items() if v is not None}})
 
 
-def read_samples(arguments: argparse.Namespace, file: ModelFile) -> Samples:
+def read_samples(arguments: argparse.Namespace, file: ModelFile | EngineFile) -> Samples:
     """The list, with the label table of --labels, of the list's folder, or of the model.
 
     Raises:
@@ -140,23 +183,54 @@ def read_samples(arguments: argparse.Namespace, file: ModelFile) -> Samples:
     return Samples(pairs, samples.root, labels)
 
 
-def look_first(arguments: argparse.Namespace, file: ModelFile, samples: Samples, modes: list[Mode]) -> None:
-    """Everything that can be refused before hours are spent.
+def look_first(
+    arguments: argparse.Namespace, file: ModelFile | EngineFile, samples: Samples, modes: list[Mode]
+) -> list[Mode]:
+    """Everything that can be refused before hours are spent. Returns the modes to score.
 
     Raises:
-        DataError: see `counted_pixels`, `refuse_overlap`, `submission_names`; a folder that is in use; no label.
+        DataError: see `look_through`, `refuse_overlap`, `submission_names`; a folder that is in use; no label.
+        RecipeError: see `_fitting`.
     """
-    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
-        raise DataError(f"{arguments.out}: is there already; give another --out, or remove it")
+    for folder in (arguments.out, arguments.submission):
+        if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder}: is there already; give another name, or remove it")
     if arguments.submission:
         submission_names(samples)
         if len(modes) > 1:
             raise DataError(f"--submission takes one mode, not {' and '.join(m.name for m in modes)}; choose one")
-    training = known_training_list(arguments.list.parent, samples, file.provenance.get("list"))
-    if training:
-        refuse_overlap(samples, training)
-    if not counted_pixels(samples) and not arguments.unscored:
+    if listed := file.provenance.get("list"):
+        if training := known_training_list(arguments.list.parent, samples, listed):
+            refuse_overlap(samples, training)
+        else:
+            _say(f"the model's training list is not beside {arguments.list}: whether it shares images is not known")
+    pixels, sizes = look_through(samples)
+    if not pixels and not arguments.unscored:
         raise DataError(f"{arguments.list}: its labels hold ignored pixels only; --unscored makes predictions alone")
+    if not file.evaluate and not arguments.modes:
+        names = " ".join(mode.name for mode in modes)
+        data = file.provenance.get("dataset", "unknown data")
+        _say(f"{arguments.weights} names no modes; scoring {names}, usual for {file.model} on {data}")
+    return _fitting(arguments, file, modes, sizes) if isinstance(file, EngineFile) else modes
+
+
+def _fitting(arguments: argparse.Namespace, file: EngineFile, modes: list[Mode], sizes: set[Size]) -> list[Mode]:
+    """The modes that an exported file can be scored in.
+
+    Raises:
+        RecipeError: it cannot in one that was asked for, or in none.
+    """
+    reasons = {mode: misfit(mode, sizes, file.shape.size, file.shape.output) for mode in modes}
+    refused = [f"mode {mode.name!r} {reason}" for mode, reason in reasons.items() if reason]
+    if refused and (arguments.modes or len(refused) == len(modes)):
+        raise RecipeError(f"{file.path}: {refused[0]}")
+    for sentence in refused:
+        _say(f"{file.path}: left out: {sentence}")
+    return [mode for mode, reason in reasons.items() if not reason]
+
+
+def _say(sentence: str) -> None:
+    print(f"evaluate: {sentence}", file=sys.stderr)
 
 
 def write_extras(arguments: argparse.Namespace, samples: Samples, modes: list[Mode]) -> None:
@@ -173,11 +247,10 @@ def write_extras(arguments: argparse.Namespace, samples: Samples, modes: list[Mo
                     temporary.write_bytes(encode(side_by_side(image, truth, prediction, samples.labels.palette)))
 
 
-def _run_on_each_device(number: int) -> None:
-    """This very command once per device; ends with its exit code if that is not 0."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
-    code = subprocess.run([*torchrun, "-m", "segcore", *sys.argv[1:]], check=False).returncode
-    if code:
+def _run_on_each_device(devices: str, modes: list[Mode]) -> None:
+    """This very command once per device, in these modes; ends with its exit code if that is not 0."""
+    words = [*sys.argv[1:], "--modes", *(mode.name for mode in modes)]  # the last --modes counts
+    if code := launch("segcore", devices, words):
         sys.exit(code)
 
 
@@ -186,8 +259,8 @@ def _progress_folder(arguments: argparse.Namespace, samples: Samples, modes: lis
     paths = [path(i) for path in (samples.image_path, samples.label_path) for i in range(len(samples))]
     files = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     code = [sha256(path) for path in sorted(Path(segcore.__file__).parent.rglob("*.py"))]
-    protocol = [plain(mode) for mode in modes], arguments.precision
-    state = digest(sha256(arguments.weights), files, samples.labels.digest, protocol, code)
+    how = [plain(mode) for mode in modes], arguments.backend, arguments.precision
+    state = digest(sha256(arguments.weights), files, samples.labels.digest, how, code)
     return Path(f"{arguments.out}.progress") / state[:16]
 
 
@@ -210,25 +283,3 @@ def _table(results: dict[str, dict]) -> Table:
         spread = " – ".join(f"{100 * end:.2f}" for end in found["miou_interval"])
         table.add_row(mode, miou, spread, str(found["classes_averaged"]), *numbers, str(found["images"]))
     return table
-
-
-def _positive(kind: type) -> Any:
-    """An argparse type: numbers of a kind above 0."""
-
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not value > 0:
-            raise ValueError
-        return value
-
-    read.__name__ = f"positive {kind.__name__}"  # stands in argparse's message
-    return read
-
-
-def _size(text: str) -> tuple[int, int]:
-    """`512x1024` -> (512, 1024), H before W."""
-    height, width = map(_positive(int), text.split("x"))
-    return height, width
-
-
-_size.__name__ = "HxW"

@@ -10,17 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from segcore.deploy.export import INPUT, DeployGraph, export_onnx, require
-from segcore.errors import ExportError
+from segcore.errors import CheckpointError, ExportError
 from segcore.machine import cpu_has_bf16
 
 PRECISIONS = ("fp32", "bf16")
+Infer = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -97,21 +98,58 @@ def open_torch(case: Case, precision: str) -> Runner:
 
 def open_onnxruntime(case: Case, precision: str) -> Runner:
     """ONNX Runtime on the CPU, which computes in float32."""
-    onnxruntime = require("onnxruntime")
     _cpu_only("onnxruntime", case.device)
-    if precision != "fp32":
-        raise ExportError(f"onnxruntime has no {precision} convolutions on a CPU")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = case.threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(case.onnx, options, providers=["CPUExecutionProvider"])
-    return Runner(Tensor.numpy, lambda images: session.run(None, {INPUT: images})[0])
+    return Runner(Tensor.numpy, load_onnxruntime(case.onnx, precision, case.threads))
 
 
 def open_openvino(case: Case, precision: str) -> Runner:
     """OpenVINO on the CPU, one stream, no copies of input and output."""
-    openvino = require("openvino")
     _cpu_only("openvino", case.device)
+    return Runner(Tensor.numpy, load_openvino(case.onnx, precision, case.threads, share_outputs=True))
+
+
+def open_tensorrt(case: Case, precision: str) -> Runner:
+    """TensorRT: always refuses, with the first thing that is missing."""
+    _refuse_tensorrt(case.device)
+
+
+# What runs a file, for images in and out as NumPy arrays.
+
+
+def load_onnxruntime(path: Path, precision: str, threads: int) -> Infer:
+    """An ONNX file in ONNX Runtime on the CPU, which computes in float32.
+
+    Raises:
+        ExportError: the package is missing, or another precision is wanted.
+        CheckpointError: the file is damaged.
+    """
+    onnxruntime = require("onnxruntime")
+    if precision != "fp32":
+        raise ExportError(f"onnxruntime has no {precision} convolutions on a CPU")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a dozen kinds without a common name
+        raise CheckpointError(f"{path}: onnxruntime cannot read it: {str(error).splitlines()[0]}") from None
+    return lambda images: session.run(None, {INPUT: images})[0]
+
+
+def load_openvino(path: Path, precision: str, threads: int, share_outputs: bool = False) -> Infer:
+    """An ONNX or OpenVINO file in OpenVINO on the CPU, one stream.
+
+    Args:
+        path: the file.
+        precision: "fp32" or "bf16".
+        threads: CPU threads.
+        share_outputs: each result may be overwritten by the next.
+
+    Raises:
+        ExportError: the package is missing, or the processor does not compute in that precision.
+        CheckpointError: the file is damaged.
+    """
+    openvino = require("openvino")
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise ExportError("this processor has no bf16 arithmetic")
@@ -119,21 +157,28 @@ def open_openvino(case: Case, precision: str) -> Runner:
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": case.threads,
+        "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": wanted,
     }
-    compiled = core.compile_model(case.onnx, "CPU", settings)
+    try:
+        compiled = core.compile_model(path, "CPU", settings)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: openvino cannot read it: {str(error).strip().splitlines()[-1]}") from None
     used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if used != wanted:  # a hint may be overruled, and then the figure would carry the wrong name
         raise ExportError(f"openvino computes in {used} here, not in {wanted}")
     request = compiled.create_infer_request()
-    return Runner(Tensor.numpy, lambda images: request.infer({INPUT: images}, share_inputs=True, share_outputs=True)[0])
+    return lambda images: request.infer({INPUT: images}, share_inputs=True, share_outputs=share_outputs)[0]
 
 
-def open_tensorrt(case: Case, precision: str) -> Runner:
-    """TensorRT: always refuses, with the first thing that is missing."""
+def load_tensorrt(path: Path, precision: str, threads: int) -> Infer:
+    """A TensorRT engine: always refuses, with the first thing that is missing."""
+    _refuse_tensorrt(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _refuse_tensorrt(device: torch.device) -> NoReturn:
     require("tensorrt")
-    if case.device.type != "cuda":
+    if device.type != "cuda":
         raise ExportError("tensorrt needs a CUDA device")
     raise ExportError("segcore does not build TensorRT engines")
 
@@ -148,4 +193,9 @@ BACKENDS: dict[str, Callable[[Case, str], Runner]] = {
     "onnxruntime": open_onnxruntime,
     "openvino": open_openvino,
     "tensorrt": open_tensorrt,
+}
+LOADERS: dict[str, Callable[[Path, str, int], Infer]] = {
+    "onnxruntime": load_onnxruntime,
+    "openvino": load_openvino,
+    "tensorrt": load_tensorrt,
 }

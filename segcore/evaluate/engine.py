@@ -29,16 +29,6 @@ Forward = Callable[..., Iterator[Tensor]]
 LOGITS_LIMIT = 2**28
 
 
-def predict(net: nn.Module, image: Tensor, size: Size, mode: Mode, num_classes: int, batch: int = 4) -> Tensor:
-    """The class map of one image, uint8 H×W of `size`; arguments as in `predict_together`."""
-    return classes(scores(net, image, size, mode, num_classes, batch))
-
-
-def scores(net: nn.Module, image: Tensor, size: Size, mode: Mode, num_classes: int, batch: int = 4) -> Tensor:
-    """Summed class scores of one image, float32 C×H×W of `size`; only the argmax has a meaning across modes."""
-    return next(_scores(net, image, size, [mode], num_classes, batch))[1]
-
-
 def predict_together(
     net: nn.Module, image: Tensor, size: Size, modes: Sequence[Mode], num_classes: int, batch: int = 4
 ) -> Iterator[tuple[Mode, Tensor]]:
@@ -70,7 +60,7 @@ def predict_together(
 def _scores(
     net: nn.Module, image: Tensor, size: Size, modes: Sequence[Mode], num_classes: int, batch: int
 ) -> Iterator[tuple[Mode, Tensor]]:
-    """Yields each of some modes of one cut with its sums, as soon as they are finished."""
+    """Yields each of some modes of one cut with its sums float32 C×H×W, as soon as they are finished."""
     forward, cut, totals = _forward(net, num_classes, batch), modes[0], {}
     add = _add_windows if cut.crop else _add_whole
     start = _resize(image, cut.start_size(_size(image)), align_corners=False)

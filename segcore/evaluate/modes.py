@@ -17,6 +17,7 @@ from typing import Annotated
 from annotated_types import Gt, Len
 
 from segcore.errors import RecipeError, did_you_mean
+from segcore.models.pairs import PAIRS
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 ADE_SHORT_SIDES = (300, 375, 450, 525, 600)
@@ -80,6 +81,13 @@ class Mode:
         """`size` scaled to a short side, at most to `longest`; then truncated and rounded up as in `scaled_size`."""
         return self.scaled_size(size, min(short_side / min(size), self.longest / max(size)))
 
+    def inputs(self, size: Size) -> set[Size]:
+        """Sizes of what the net sees of an image of `size`."""
+        if self.short_sides:
+            return {self.short_side_size(size, side) for side in self.short_sides}
+        start = self.start_size(size)
+        return {self.crop or self.scaled_size(start, scale) for scale in self.scales}
+
     def windows(self, size: Size) -> list[Size]:
         """Top left corners of the windows that cover an image of `size`, which is at least `crop`."""
         rows, columns = (
@@ -125,7 +133,7 @@ class EvaluateRecipe:
             crop=self.crop,
             shortside=self.start_shortside,
             longside=self.start_longside,
-            padding_constant=padding_constant(model),
+            padding_constant=PAIRS[model].multiple if model in PAIRS else 32,
         )
 
 
@@ -146,7 +154,7 @@ def modes_for(
         scales: of the multi-scale modes.
         shortside: start size of the first five, see `Mode`.
         longside: start size, see `Mode`.
-        padding_constant: what the ade modes round sides up to, see the function of that name.
+        padding_constant: what the ade modes round sides up to: the greatest stride within the network.
 
     Raises:
         RecipeError: an unknown or repeated name, a crop mode without a crop, a repeated scale, or two start
@@ -168,14 +176,6 @@ def modes_for(
         if names.count(name) > 1:
             raise RecipeError(f"evaluation mode {name!r} is asked for twice; name each mode once")
     return [known[name] for name in names]
-
-
-def padding_constant(model: str) -> int:
-    """What the ade modes round sides up to for a network: the greatest stride within it, as the reference has it."""
-    encoder = model.partition("_")[0]
-    if encoder.endswith("dilated16"):
-        return 16
-    return 8 if encoder.endswith(("dilated8", "mobilenetv2dilated")) else 32
 
 
 def _whole_image_modes(scales: tuple[float, ...], start: dict[str, int | None]) -> dict[str, Mode | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from segcore.data.datasets import Samples, read_list, size_mismatch
 from segcore.data.labels import IGNORE
 from segcore.errors import DataError
+from segcore.evaluate.modes import Mode, Size
 from segcore.files import sha256
 from segcore.progress import track
 
@@ -31,13 +33,13 @@ def known_training_list(folder: Path, samples: Samples, digest: str | None) -> S
     return next((Samples(read_list(path), samples.root, samples.labels) for path in found), None)
 
 
-def counted_pixels(samples: Samples) -> int:
-    """How many pixels of the labels count, after a look at every label and every image's head.
+def look_through(samples: Samples) -> tuple[int, set[Size]]:
+    """How many pixels of the labels count, and the images' sizes, after a look at every label and every image's head.
 
     Raises:
         DataError: a missing or damaged file, a label value outside the table, sizes that differ.
     """
-    total = 0
+    total, sizes = 0, set()
     for i in track(range(len(samples)), "look at the list"):
         label, path = samples.label(i), samples.image_path(i)
         try:
@@ -50,4 +52,28 @@ def counted_pixels(samples: Samples) -> int:
         if size != label.shape:
             raise DataError(size_mismatch(path, size, samples.label_path(i), label.shape))
         total += int(np.count_nonzero(label != IGNORE))
-    return total
+        sizes.add(size)
+    return total, sizes
+
+
+def misfit(mode: Mode, images: Iterable[Size], fixed: Size | None, gives: str) -> str | None:
+    """Why an exported file cannot be scored in a mode; None if it can.
+
+    Args:
+        mode: the protocol.
+        images: the sizes of the images.
+        fixed: the only input size the file takes, if it takes only one.
+        gives: "logits" or "argmax".
+    """
+    if mode.short_sides:
+        return "wants logits at the label's size, which an exported file gives at its input's size only"
+    sizes = {image: mode.inputs(image) for image in images}
+    seen = sorted(set().union(*sizes.values()))
+    if fixed and seen != [fixed]:
+        words = [f"{height}×{width}" for height, width in (*seen[:6], fixed)]
+        more = f" and {len(seen) - 6} more sizes" if len(seen) > 6 else ""
+        return f"shows the net {', '.join(words[:-1])}{more}, and the file takes {words[-1]} only"
+    one_view = len(mode.scales) == 1 and not mode.flip and not mode.crop
+    if gives != "logits" and not (one_view and all({image} == views for image, views in sizes.items())):
+        return "adds up or resizes class scores, and the file gives finished class maps; export it with logits"
+    return None

@@ -1,13 +1,14 @@
 """From predicted label maps to the metrics files.
 
-`<mode>.json` holds the protocol, the scores with their definitions, and the confusion matrix; `images.npz` the counts
-per image and class, from which two evaluations can be compared image by image; `insight/` where the score was lost.
+`<mode>.json` holds the protocol, which network was scored, the scores with their definitions, and the confusion
+matrix; `images.npz` the counts per image and class, from which two evaluations can be compared image by image;
+`insight/` where the score was lost.
 None holds anything that changes from run to run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,7 +51,9 @@ class Tally:
         return Counts(*np.stack(self._images, 1))
 
 
-def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path, precision: str = "fp32") -> dict[str, dict]:
+def score(
+    samples: Samples, modes: Sequence[Mode], folder: Path, out: Path, network: Mapping[str, str] | None = None
+) -> dict[str, dict]:
     """Scores the predictions in `folder` against the labels.
 
     Args:
@@ -58,7 +61,7 @@ def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path, prec
         modes: what was predicted.
         folder: as `predict_missing` left it.
         out: gets `<mode>.json` for each mode, `images.npz`, and the tables of `insight/`.
-        precision: in which the net ran.
+        network: what is said of it: its file's sha256, backend, precision.
 
     Returns:
         The content of each JSON file by mode.
@@ -78,8 +81,8 @@ def score(samples: Samples, modes: Sequence[Mode], folder: Path, out: Path, prec
             tallies[mode.name].add(label, prediction, str(path))
             insights[mode.name].add(scene, prediction)
     counts = {name: tally.counts for name, tally in tallies.items()}
-    protocols = {mode.name: _protocol(mode) | {"precision": precision} for mode in modes}
-    reports = {name: report(name, protocol, tallies[name], samples) for name, protocol in protocols.items()}
+    about = {mode.name: {"protocol": _protocol(mode), "network": dict(network or {})} for mode in modes}
+    reports = {name: report(name, said, tallies[name], samples) for name, said in about.items()}
     for name, content in reports.items():
         write_json(Path(out) / f"{name}.json", content)
     _write_counts(Path(out) / "images.npz", samples, counts)
@@ -106,13 +109,14 @@ def score_majority(majority: Path, samples: Samples, out: Path) -> dict:
         label = samples.label(i)
         prediction = cv2.resize(everywhere, label.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         tally.add(label, prediction, str(majority))
-    content = report(MAJORITY, {"prediction": "majority label of each pixel over the training list"}, tally, samples)
+    protocol = {"prediction": "majority label of each pixel over the training list"}
+    content = report(MAJORITY, {"protocol": protocol}, tally, samples)
     write_json(Path(out) / f"{MAJORITY}.json", content)
     return content
 
 
-def report(mode: str, protocol: dict, tally: Tally, samples: Samples) -> dict:
-    """What a mode's JSON file holds; see `metrics.DEFINITIONS`.
+def report(mode: str, about: dict, tally: Tally, samples: Samples) -> dict:
+    """What a mode's JSON file holds: its name, `about` (protocol and network), and the numbers (`metrics.DEFINITIONS`).
 
     Raises:
         DataError: no pixel counts.
@@ -120,7 +124,7 @@ def report(mode: str, protocol: dict, tally: Tally, samples: Samples) -> dict:
     if not tally.matrix.any():
         raise DataError(f"{samples.label_path(0)} and all other labels of the list hold ignored pixels only")
     numbers = metrics(tally.matrix, tally.boundary, tally.counts, samples.labels)
-    return {"mode": mode, "protocol": protocol, "images": len(samples), **numbers}
+    return {"mode": mode, **about, "images": len(samples), **numbers}
 
 
 def _protocol(mode: Mode) -> dict:

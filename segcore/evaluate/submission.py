@@ -1,9 +1,10 @@
-"""The archive that the Cityscapes test server takes: one PNG of label ids an image, at the image's size."""
+"""What the Cityscapes test server takes: one PNG of label ids an image, at the image's size, in an archive."""
 
 from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -37,16 +38,26 @@ def submission_names(samples: Samples) -> list[str]:
 
 
 def write_submission(path: Path, samples: Samples, mode: Mode, folder: Path) -> None:
-    """Writes the archive, atomically.
+    """Writes the archive, atomically; or, where `path` does not end in .zip, a folder with its files.
 
     Args:
-        path: of the zip file.
+        path: of the zip file or the folder.
         samples: the images, and the table that turns train ids into label ids.
         mode: whose predictions.
         folder: where they lie, see `prediction_path`.
     """
+    pictures = _pictures(samples, mode, folder)
+    if path.suffix != ".zip":
+        for name, content in pictures:
+            with atomic_write(path / name) as temporary:
+                temporary.write_bytes(content)
+        return
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for entry, name in zip(submission_names(samples), samples.names, strict=True):
-            ids = samples.labels.to_ids(read_prediction(prediction_path(folder, mode, name)))
-            # Stored as it is, for PNG is compressed already.
-            archive.writestr(zipfile.ZipInfo(entry, _TIMESTAMP), cv2.imencode(".png", ids)[1].tobytes())
+        for name, content in pictures:
+            archive.writestr(zipfile.ZipInfo(name, _TIMESTAMP), content)  # stored, for PNG is compressed already
+
+
+def _pictures(samples: Samples, mode: Mode, folder: Path) -> Iterator[tuple[str, bytes]]:
+    for entry, name in zip(submission_names(samples), samples.names, strict=True):
+        ids = samples.labels.to_ids(read_prediction(prediction_path(folder, mode, name)))
+        yield entry, cv2.imencode(".png", ids)[1].tobytes()

@@ -17,10 +17,9 @@ from segcore.checkpoint import ModelFile, save_model_file
 from segcore.data.datasets import Samples, write_list
 from segcore.data.labels import TABLES
 from segcore.data.transforms import normalise
-from segcore.evaluate.engine import predict
 from segcore.evaluate.modes import modes_for
 from segcore.models import build_model
-from tests.evaluate.tiny import TinyNet
+from tests.evaluate.tiny import TinyNet, predict
 
 STATISTICS = {"mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
 

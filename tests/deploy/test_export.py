@@ -75,7 +75,8 @@ def test_operator_outside_the_standard_is_refused(
     proto = onnx.helper.make_model(
         onnx.helper.make_graph([node], "g", value[:1], value[1:]), opset_imports=opsets, ir_version=10
     )
-    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: type("Program", (), {"model_proto": proto})())
+    program = torch.onnx.ONNXProgram(pytest.importorskip("onnx_ir").from_proto(proto), None)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: program)
     with pytest.raises(ExportError, match="plugins::CustomArgMax"):
         export_onnx(DeployGraph(net), tmp_path / "net.onnx", (8, 8))
     assert not list(tmp_path.iterdir())

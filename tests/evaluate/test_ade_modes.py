@@ -16,7 +16,7 @@ from segcore.data.labels import Label, LabelTable
 from segcore.evaluate import evaluate
 from segcore.evaluate.confusion import absent_as_zero_miou, confusion_matrix, hits, iou, miou, pixel_accuracy
 from segcore.evaluate.engine import short_side_scores
-from segcore.evaluate.modes import EvaluateRecipe, Mode, modes_for, padding_constant
+from segcore.evaluate.modes import EvaluateRecipe, Mode, modes_for
 from tests.evaluate.tiny import golden, refweights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -71,7 +71,6 @@ def test_network_sizes_are_the_references(row: dict, padding: int) -> None:
     ],
 )
 def test_padding_follows_from_the_network(model: str, expected: int) -> None:
-    assert padding_constant(model) == expected
     assert EvaluateRecipe(modes=("ade_ms",)).build(model)[0].round_to == expected
 
 

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from segcore.data.transforms import normalise
 from segcore.errors import DataError
 from segcore.evaluate.confusion import confusion_matrix, iou, miou, reference_f1, reference_miou
-from segcore.evaluate.engine import predict, scores
 from segcore.evaluate.modes import Mode, modes_for
-from tests.evaluate.tiny import golden, refweights
+from tests.evaluate.tiny import golden, predict, refweights, scores
 
 MEAN, STD = (0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115)
 

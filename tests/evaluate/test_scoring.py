@@ -49,8 +49,9 @@ def test_files_and_their_form(tiny: TinyNet, samples: Samples, tmp_path: Path) -
     result = run(tiny, samples, tmp_path)
     report = json.loads((tmp_path / "out/mscf.json").read_text())
     assert report == result["mscf"]
-    assert list(report)[:5] == ["mode", "protocol", "images", "miou", "miou_interval"]
-    assert set(report) - {"mode", "protocol", "images", "definitions"} == set(report["definitions"]) - {"counts"}
+    assert list(report)[:6] == ["mode", "protocol", "network", "images", "miou", "miou_interval"]
+    said = {"mode", "protocol", "network", "images", "definitions"}
+    assert set(report) - said == set(report["definitions"]) - {"counts"}
     assert report["mode"] == "mscf" and report["images"] == 5
     protocol = report["protocol"]
     assert (protocol["scales"], protocol["flip"], protocol["crop"]) == ([0.5, 1.0], True, [32, 48])

@@ -17,11 +17,11 @@ from segcore.data.datasets import Samples
 from segcore.data.labels import TABLES
 from segcore.errors import DataError, RecipeError
 from segcore.evaluate import bands, engine
-from segcore.evaluate.engine import predict, predict_together, scores
+from segcore.evaluate.engine import predict_together
 from segcore.evaluate.modes import modes_for
 from segcore.evaluate.network import scoring_form
 from segcore.evaluate.predictions import read_ahead
-from tests.evaluate.tiny import TinyNet, refweights
+from tests.evaluate.tiny import TinyNet, predict, refweights, scores
 
 SIDES = st.integers(1, 70)
 

@@ -10,6 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from segcore.evaluate import engine
+from segcore.evaluate.engine import predict_together
+from segcore.evaluate.modes import Mode
+
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
@@ -27,6 +31,20 @@ def _refweights():
 
 
 refweights = _refweights()
+
+
+def predict(
+    net: torch.nn.Module, image: torch.Tensor, size: tuple[int, int], mode: Mode, num_classes: int, batch: int = 4
+) -> torch.Tensor:
+    """The class map of one image in one mode, uint8 H×W of `size`."""
+    return next(predict_together(net, image, size, [mode], num_classes, batch))[1]
+
+
+def scores(
+    net: torch.nn.Module, image: torch.Tensor, size: tuple[int, int], mode: Mode, num_classes: int, batch: int = 4
+) -> torch.Tensor:
+    """The sums of which `predict` takes the largest, float32 C×H×W."""
+    return next(engine._scores(net, image, size, [mode], num_classes, batch))[1]
 
 
 class TinyNet(torch.nn.Module):

@@ -1,0 +1,172 @@
+"""Exported files as networks: read, run, and called like the network they were made of.
+
+    >>> file = read_engine(Path("bisenetv2.onnx"))
+    >>> logits = open_engine(file)(images)
+
+So a file is scored by the very code that scores a `model.pt`, and in each precision that a runtime computes in.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcore.checkpoint import ModelFile, load_model_file
+from segcore.data.labels import LabelTable
+from segcore.deploy import metadata
+from segcore.deploy.backends import LOADERS, Infer
+from segcore.deploy.export import DeployGraph, export_onnx, require
+from segcore.deploy.metadata import MULTIPLE, GraphShape
+from segcore.errors import CheckpointError, DataError, ExportError
+from segcore.files import sha256
+from segcore.models.fuse import fuse
+
+# Ending of a file -> the backends that run it; the first one unless another is asked for.
+READERS = {
+    ".onnx": ("onnxruntime", "openvino"),
+    ".xml": ("openvino",),
+    ".engine": ("tensorrt",),
+    ".plan": ("tensorrt",),
+}
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """An exported file: `path`, what its metadata says (see `segcore.deploy.metadata`), and how its graph is called.
+
+    Beside `shape` its attributes are those of a `ModelFile` without weights.
+    """
+
+    path: Path
+    shape: GraphShape
+    model: str
+    num_classes: int
+    normalisation: dict[str, list[float]]
+    labels: LabelTable
+    evaluate: dict[str, Any]
+    provenance: dict[str, Any]
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """What runs it."""
+        return READERS[self.path.suffix]
+
+
+def read_file(path: Path) -> ModelFile | EngineFile:
+    """A model file, or an exported one, by the ending of its name.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or something else.
+        ExportError: the package that reads it is missing.
+    """
+    return read_engine(path) if path.suffix in READERS else load_model_file(path)
+
+
+def read_engine(path: Path) -> EngineFile:
+    """What an exported file says of itself; errors as `read_file`."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if READERS[path.suffix] == ("tensorrt",):
+        LOADERS["tensorrt"](path, "fp32", 1)
+    text = (_openvino_text if path.suffix == ".xml" else _onnx_text)(path)
+    about, shape = metadata.read(text, path)
+    return EngineFile(path, shape, **about)
+
+
+def open_engine(file: ModelFile | EngineFile, backend: str | None = None, precision: str = "fp32") -> Engine:
+    """Makes a file ready to run on the CPU, with PyTorch's number of threads.
+
+    Args:
+        file: a model file's network is exported first, which takes some seconds and leaves nothing behind.
+        backend: "onnxruntime" or "openvino"; by default the first that reads the file.
+        precision: "fp32", or "bf16" where backend and processor have it.
+
+    Raises:
+        ExportError: the backend does not read such files, is missing, or does not compute in that precision.
+        CheckpointError: the file is damaged.
+    """
+    if isinstance(file, EngineFile):
+        backend = backend or file.backends[0]
+        if backend not in file.backends:
+            raise ExportError(f"{file.path}: {backend} does not read it; {' and '.join(file.backends)} can")
+        return Engine(file, LOADERS[backend](file.path, precision, torch.get_num_threads()))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{file.model}.onnx"
+        export_onnx(DeployGraph(fuse(file.network()), "logits").eval(), path, None, None)
+        about = {name: value for name, value in vars(file).items() if name != "state_dict"}
+        return open_engine(EngineFile(path, GraphShape(), **about), backend, precision)
+
+
+class Engine(nn.Module):
+    """An exported graph in the form of the network it was made of, on the CPU.
+
+    Attributes:
+        size: the only height and width it takes; None for any: sides are padded with zeros (the mean colour) at the
+            bottom and right to multiples of 32, and the logits cropped.
+    """
+
+    def __init__(self, file: EngineFile, infer: Infer) -> None:
+        super().__init__()
+        self.file, self.size, self._infer = file, file.shape.size, infer
+
+    def forward(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """float32 N×3×H×W -> logits float32 N×C×H×W, of a graph that gives classes 1 for the class and 0 for others.
+
+        Raises:
+            DataError: another size than the graph takes, or wants to give.
+        """
+        given = (images.shape[-2], images.shape[-1])
+        if self.size not in (None, given) or size not in (None, given):
+            wanted = "×".join(map(str, self.size or given))
+            raise DataError(f"{self.file.path}: takes and gives {wanted}, asked for {given} to {size or given}")
+        if self.size is None:
+            images = F.pad(images, (0, -given[1] % MULTIPLE, 0, -given[0] % MULTIPLE))
+        found = torch.cat([self._run(part) for part in images.split(self.file.shape.batch or len(images))])
+        return found[..., : given[0], : given[1]]
+
+    def _run(self, images: Tensor) -> Tensor:
+        """One run of the graph, filled up with zeros where it takes more images than there are."""
+        missing = (self.file.shape.batch or len(images)) - len(images)
+        filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)).contiguous().numpy()
+        found = torch.from_numpy(np.asarray(self._infer(filled)))[: len(images)]
+        if self.file.shape.output == "logits":
+            return found.float()
+        return F.one_hot(found.long(), self.file.num_classes).permute(0, 3, 1, 2).float()
+
+
+def _onnx_text(path: Path) -> str | None:
+    onnx = require("onnx")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf has its own kinds of error
+        raise CheckpointError(f"{path}: damaged, or not an ONNX file ({type(error).__name__})") from None
+    return next((entry.value for entry in proto.metadata_props if entry.key == metadata.KEY), None)
+
+
+def _openvino_text(path: Path) -> str | None:
+    """Raises CheckpointError if the weights beside it are missing or another file's."""
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise CheckpointError(f"{weights}: no such file; it holds the weights of {path.name} and belongs beside it")
+    try:
+        model = require("openvino").Core().read_model(path)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: damaged, or not an OpenVINO file ({_last_line(error)})") from None
+    if not model.has_rt_info(metadata.KEY):
+        return None
+    text = model.get_rt_info(metadata.KEY).astype(str)
+    if json.loads(text)[metadata.WEIGHTS] != sha256(weights):
+        raise CheckpointError(f"{weights}: not the weights of {path.name}; export both again")
+    return text
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
