@@ -30,6 +30,7 @@ from segcore.checkpoint import ModelFile, plain
 from segcore.commands.arguments import positive, size
 from segcore.data.datasets import Samples, read_list
 from segcore.data.labels import LabelTable
+from segcore.data.pretrained import NONE_RECEIPT
 from segcore.deploy.engine import READERS, EngineFile, open_engine, read_file
 from segcore.distributed import join, parse_devices
 from segcore.errors import CheckpointError, DataError, RecipeError
@@ -116,12 +117,17 @@ def run(arguments: argparse.Namespace) -> None:
                 "sha256": sha256(arguments.weights),
                 "backend": arguments.backend,
                 "precision": arguments.precision,
+                **({"pretrained": "none"} if _from_random_weights(file) else {}),
             },
         )
     if results is not None:
         write_extras(arguments, samples, modes)
         shutil.rmtree(progress.parent)
         _show(results, arguments)
+
+
+def _from_random_weights(file: ModelFile | EngineFile) -> bool:
+    return file.provenance.get("weights") == NONE_RECEIPT
 
 
 def _settle_backend(arguments: argparse.Namespace, file: ModelFile | EngineFile) -> None:
@@ -204,6 +210,8 @@ def look_first(
             refuse_overlap(samples, training)
         else:
             _say(f"the model's training list is not beside {arguments.list}: whether it shares images is not known")
+    if _from_random_weights(file):
+        _say("pretrained: none; a published result that started from a pretrained backbone is no measure for this one")
     pixels, sizes = look_through(samples)
     if not pixels and not arguments.unscored:
         raise DataError(f"{arguments.list}: its labels hold ignored pixels only; --unscored makes predictions alone")

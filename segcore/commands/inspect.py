@@ -11,17 +11,18 @@ not start; doubts do not count for that.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from segcore.data.inspect import Report, inspect
@@ -74,9 +75,9 @@ def run(arguments: argparse.Namespace) -> None:
     """
     table = find_table(arguments.labels) if arguments.labels else None
     lists = find_lists(arguments.data, table, arguments.root)
-    report = inspect(
-        lists, _expected(arguments, next(iter(lists.values())).labels.name), arguments.thorough, _workers()
-    )
+    expected = _expected(arguments, next(iter(lists.values())).labels.name)
+    _make_folder(arguments.out)
+    report = inspect(lists, expected, arguments.thorough, _workers())
     written = [arguments.out / "samples.png", arguments.out / "inspection.json"]
     _write_picture(written[0], sample_sheet(report))
     write_json(written[1], report.to_dict())
@@ -95,6 +96,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _workers() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _make_folder(folder: Path) -> None:
+    """Before anything is looked at, which may take minutes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _expected(arguments: argparse.Namespace, table: str) -> Statistics | None:
@@ -124,13 +132,14 @@ def _page(report: Report) -> RenderableType:
 
 
 def _lists(survey: Survey) -> Table:
-    table = Table(box=None)
-    for title in ("list", "pairs", "sizes", "ignored %", "decoded", "mean R G B", "deviation R G B"):
-        table.add_column(title, justify="right" if title in ("pairs", "ignored %", "decoded") else "left", no_wrap=True)
+    table = Table(box=None, pad_edge=False)  # as narrow as it can be: 79 columns with pictures of 1024×2048
+    for title in ("list", "pairs", "sizes", "ignored", "decoded", "mean R G B", "deviation R G B"):
+        right = title in ("pairs", "ignored", "decoded")
+        table.add_column(title, justify="right" if right else "left", no_wrap=title != "sizes")
     for name, split in survey.splits.items():
         numbers = split.census.summary(survey.labels)
         statistics = [" ".join(f"{x:.3f}" for x in part) for part in split.statistics or ()] or ["–", "–"]
-        ignored = f"{100 * numbers['ignored']:.1f}"
+        ignored = f"{100 * numbers['ignored']:.1f} %"
         table.add_row(name, str(len(split.pairs)), _sizes(split), ignored, str(len(split.looks)), *statistics)
     return table
 
@@ -143,24 +152,35 @@ def _sizes(split: Split) -> str:
 
 def _classes(survey: Survey) -> Table:
     """Share of the counted pixels and of the images, by class; train ids count from 0."""
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
     table.add_column("id", justify="right")
     table.add_column("class")
     for name in survey.splits:
         table.add_column(f"{name}: pixels %", justify="right")
         table.add_column("images %", justify="right")
-    first = next(iter(survey.splits.values())).census.pixels
-    shown = range(survey.labels.num_classes)
-    if len(shown) > MOST_ROWS:
-        order = np.argsort(-first, kind="stable").tolist()
-        shown = [*order[: MOST_ROWS // 2], None, *order[-MOST_ROWS // 2 :]]
-    for k in shown:
-        if k is None:
-            table.add_row("", f"… {survey.labels.num_classes - MOST_ROWS} more …")
+    for k in _shown(survey):
+        if isinstance(k, str):
+            table.add_row("", k)
         else:
             cells = (cell for split in survey.splits.values() for cell in _shares(split, k))
-            table.add_row(str(k), survey.labels.names[k], *cells)
+            table.add_row(str(k), Text(survey.labels.names[k]), *cells)
     return table
+
+
+def _shown(survey: Survey) -> Iterator[int | str]:
+    """Train ids to show, and a word on those that are not."""
+    number, splits = survey.labels.num_classes, survey.splits.values()
+    if number <= MOST_ROWS:
+        yield from range(number)
+        return
+    occur = np.any([split.census.present > 0 for split in splits], axis=0)
+    order = np.argsort(-next(iter(splits)).census.pixels, kind="stable")
+    order = order[occur[order]].tolist()
+    if len(order) > MOST_ROWS:
+        order[MOST_ROWS // 2 : -MOST_ROWS // 2] = [f"… {len(order) - MOST_ROWS} more …"]
+    yield from order
+    if not occur.all():
+        yield f"… {number - np.count_nonzero(occur)} absent …"
 
 
 def _shares(split: Split, k: int) -> Sequence[str]:
@@ -173,7 +193,7 @@ def _shares(split: Split, k: int) -> Sequence[str]:
 def _findings(report: Report) -> RenderableType:
     if not report.findings:
         return Text("Nothing to find fault with.", "green")
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid("level", Column("finding", overflow="fold"), padding=(0, 2))  # names are not cut short
     for finding in report.findings:
         table.add_row(Text(finding.level, COLORS[finding.level]), Text(f"{finding.where}: {finding.what}"))
         for name in finding.files[1:4]:

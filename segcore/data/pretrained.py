@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import re
 import shutil
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from segcore.errors import CheckpointError, DataError, did_you_mean
 from segcore.files import atomic_write, sha256
 
 TABLE = Path(__file__).with_name("pretrained.csv")
+# sha256 of the receipt of a start from random weights. Model files carry their receipt's, so that this one is known.
+NONE_RECEIPT = hashlib.sha256(b'{\n  "pretrained": "none"\n}\n').hexdigest()
 
 
 @dataclass(frozen=True)

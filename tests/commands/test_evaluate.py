@@ -23,7 +23,7 @@ from segcore.commands import evaluate as command
 from segcore.data.datasets import read_label_ids, write_list
 from segcore.data.labels import TABLES
 from segcore.evaluate import Mode, predictions
-from segcore.files import sha256
+from segcore.files import sha256, write_json
 from segcore.models import build_model
 
 CITYSCAPES = TABLES["cityscapes"]
@@ -248,6 +248,19 @@ def test_sizes_that_differ(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_table_of_other_classes(table: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     TABLES[table].write_csv(Path("lists/labels.csv"))
     assert f"class 0 is {TABLES[table].names[0]!r} there and 'road' in the model" in refusal(capsys)
+
+
+def test_a_start_from_random_weights_is_said_and_kept(
+    folder: Path, model: ModelFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for receipt, said in (({"pretrained": "none"}, 1), ({"pretrained": "b.pth", "sha256": "0"}, 0)):
+        write_json(Path("receipt.json"), receipt)  # as the stage `weights` does
+        provenance = {"weights": sha256(Path("receipt.json"))}
+        save_model_file(Path("model.pt"), ModelFile(**{**vars(model), "provenance": provenance}))
+        assert main(words("--out", f"out{said}")) == 0
+        assert capsys.readouterr().err.count("pretrained: none;") == said
+        network = json.loads(Path(f"out{said}/ss.json").read_text())["network"]
+        assert network.get("pretrained") == ("none" if said else None)
 
 
 def test_images_that_were_trained_on(folder: Path, model: ModelFile, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -60,7 +63,7 @@ class TestWhatIsGiven:
     def test_a_name_in_the_store_or_a_folder(self, store, place, capsys):
         assert main(["inspect", "camvid" if place == "camvid" else str(store / "camvid")]) == 0
         out = capsys.readouterr().out
-        assert " train      6  48×64 " in out and "bicyclist" in out and "no pixel of building, pole" in out
+        assert "\ntrain      6  48×64 " in f"\n{out}" and "bicyclist" in out and "no pixel of building, pole" in out
 
     @pytest.mark.parametrize("words", [["lists"], ["lists/train.csv", "lists/val.csv"]])
     def test_lists(self, lists, words, capsys):
@@ -117,6 +120,15 @@ class TestWhatIsGiven:
         assert re.search(line, message), message
         assert not Path("inspection").exists()
 
+    def test_an_empty_store_and_archives_that_nobody_has_unpacked(self, store, tmp_path, monkeypatch, capsys):
+        monkeypatch.setenv("SEGCORE_DATA", str(tmp_path / "new"))
+        assert main(["inspect", "minicity"]) == 1
+        assert "no data set in" in (message := refusal(capsys)) and "the stage `fetch` brings what is drawn" in message
+        (tmp_path / "new/ade20k").mkdir(parents=True)
+        (tmp_path / "new/ade20k/ADEChallengeData2016.zip").write_bytes(b"PK")
+        assert main(["inspect", "ade20k"]) == 1
+        assert "ade20k: not unpacked yet: ADEChallengeData2016.zip; the stage `fetch`" in refusal(capsys)
+
     def test_two_tables(self, lists, capsys):
         Path("other").mkdir()
         (lists / "val.csv").rename("other/val.csv")
@@ -133,6 +145,48 @@ class TestWhatIsGiven:
 
 
 class TestWhatComesOut:
+    def test_nothing_is_cut_off_on_a_narrow_terminal(self, store, monkeypatch, capsys):
+        monkeypatch.setenv("COLUMNS", "80")
+        name = f"{'a' * 100}.png"
+        for folder, other in (("train", "val"), ("trainannot", "valannot")):  # twice as wide as the terminal
+            shutil.copy(store / f"camvid/{other}/val_000.png", store / f"camvid/{folder}/{name}")
+        assert main(["inspect", "camvid"]) == 0
+        out = capsys.readouterr().out
+        assert "…" not in out and max(map(len, out.splitlines())) <= 80
+        assert name in out.replace("\n", "").replace(" ", "")
+
+    def test_of_many_classes_those_that_occur(self, lists, capsys):
+        rows = [f"{k},{k},class{k},0,0,{k}\n" for k in range(60)]
+        Path("lists/labels.csv").write_text("id,train_id,name,r,g,b\n" + "".join(rows) + "255,255,[b],0,0,0\n")
+        assert main(["inspect", "lists"]) == 0
+        out = capsys.readouterr().out
+        assert " class3 " in out and " class59 " not in out and "… 57 absent …" in out
+
+    @pytest.mark.parametrize(
+        ("number", "words"), [(errno.ENOSPC, "make room and run again"), (errno.EROFS, "may be written")]
+    )
+    def test_a_disk_that_refuses_is_one_line_and_leaves_nothing_half(self, number, words, lists, monkeypatch, capsys):
+        def refuse(*_):
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patched:
+            patched.setattr("segcore.files.os.fsync", refuse)
+            assert main(["inspect", "lists"]) == 1
+        message = refusal(capsys)
+        assert message.startswith(f"segcore inspect: inspection: {os.strerror(number)}; ") and message.endswith(words)
+        assert not list(Path("inspection").iterdir())
+
+    def test_a_place_for_results_that_is_none_is_said_before_the_look(self, lists, monkeypatch, capsys):
+        Path("inspection").write_text("a file")
+        assert main(["inspect", "lists"]) == 1
+        assert refusal(capsys) == (
+            "segcore inspect: inspection: File exists; see that nothing else lies there and that it may be written"
+        )
+        monkeypatch.setattr("segcore.commands.inspect.os.access", lambda *_: False)  # a root user may write anywhere
+        assert main(["inspect", "lists", "--out", "other"]) == 1
+        error = capsys.readouterr().err
+        assert "segcore inspect: other: Permission denied; see" in error and "check train" not in error
+
     def test_errors_end_with_one_and_doubts_with_zero(self, lists, store, capsys):
         damage(store)
         assert main(["inspect", "lists"]) == 1

@@ -39,6 +39,15 @@ class TestFiles:
         with pytest.raises(DataError, match=r"train/1.png and 1 more: no such file; mend.* .1 more .*look further"):
             report.refuse_errors("look further")
 
+    @pytest.mark.parametrize(
+        ("name", "why"), [("a" * 300 + ".png", "File name too long"), ("a\0b.png", "embedded null byte")]
+    )
+    def test_what_no_file_can_be_called(self, data, name, why):
+        data.pairs["train"][0] = (name, "train_labels/0.png")
+        data.pairs["val"][0] = ("val/0.png", name)
+        found = data.only("error", f"is no name of a file ({why})")
+        assert found.count == 2 and all(len(file) <= 80 for file in found.files) and "mend the list" in found.remedy
+
     def test_damage_in_the_pixels_is_found_where_they_are_decoded(self, data):
         content = bytearray((data.folder / "val/2.png").read_bytes())
         content[len(content) // 2] ^= 0x55

@@ -12,6 +12,7 @@ from segcore.data.sources import DataRecipe
 from segcore.data.store import find_dataset
 from segcore.errors import DataError, did_you_mean
 
+BROUGHT = "the stage `fetch` brings what is drawn or downloaded (`make repro`), anything else is put there by hand"
 EXPECTED = "train.csv and val.csv, train/ trainannot/ val/ valannot/, or the folders of a known data set"
 
 
@@ -53,7 +54,8 @@ def _folder(word: str) -> Path:
     if not folder.is_dir():
         store = folder.parent
         here = sorted(path.name for path in store.iterdir() if path.is_dir()) if store.is_dir() else []
-        raise DataError(f"{word}: no such list or folder, and no data set in {store}; {did_you_mean(word, here)}")
+        known = did_you_mean(word, here) if here else BROUGHT
+        raise DataError(f"{word}: no such list or folder, and no data set in {store}; {known}")
     return folder
 
 
@@ -76,6 +78,8 @@ def _lay_out(folder: Path) -> tuple[str, Mapping[str, list[tuple[str, str]]]]:
             continue
         if paths:
             return layout, find_pairs(recipe, paths, folder)
+    if archives := sorted(path.name for path in folder.glob("*.zip")):
+        raise DataError(f"{folder}: not unpacked yet: {', '.join(archives)}; the stage `fetch` does that")
     raise DataError(f"{folder}: holds no data set; it should have {EXPECTED}")
 
 

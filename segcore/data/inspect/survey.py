@@ -6,6 +6,7 @@ spread over the lists, tell enough of colours. What the facts mean is decided el
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections import defaultdict
@@ -143,21 +144,31 @@ def _read_labels(samples: Samples, name: str, pool: ThreadPoolExecutor) -> Split
 def _read_pair(samples: Samples, index: int) -> tuple[Pair, np.ndarray | None]:
     """The facts, and the label as train ids, in which unknown values are ignored."""
     pair = Pair(*samples.pairs[index])
-    try:
+    with _noted(pair, pair.image):
         pair.weight, pair.photograph = peek(samples.image_path(index))
-    except PictureError as error:
-        pair.flaws.append((pair.image, error))
-    try:
+    ids = None
+    with _noted(pair, pair.label):
         content, pair.map = read_picture(samples.label_path(index))
         ids = decode_ids(content, pair.map, samples.label_path(index))
-    except PictureError as error:
-        pair.flaws.append((pair.label, error))
+    if ids is None:
         return pair, None
     counts = count_values(ids)
     pair.values = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     pair.content = hashlib.blake2b(content, digest_size=16).hexdigest()
     lookup = samples.labels.lookup
     return pair, cv2.LUT(ids, np.where(lookup == UNKNOWN, IGNORE, lookup).astype(np.uint8))
+
+
+@contextlib.contextmanager
+def _noted(pair: Pair, name: str) -> Iterator[None]:
+    """What is wrong with file `name` becomes a flaw of the pair."""
+    try:
+        yield
+    except PictureError as error:
+        pair.flaws.append((name, error))
+    except (OSError, ValueError) as error:  # too long, or with a character that no name can have
+        why = getattr(error, "strerror", None) or error
+        pair.flaws.append((name[:80], PictureError(name, f"is no name of a file ({why})", "mend the list")))
 
 
 def _look_at_photographs(splits: dict[str, Split], places: list[tuple[str, int]], pool: ThreadPoolExecutor) -> None:
