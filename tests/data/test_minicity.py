@@ -34,7 +34,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def scenes() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images and train ids of both splits at reduced size."""
-    recipe = MinicityRecipe(seed=3, train=48, val=24, height=96, width=192)
+    recipe = MinicityRecipe(seed=3, train=24, val=24, height=96, width=192)
     drawn = {}
     for split, count in (("train", recipe.train), ("val", recipe.val)):
         images, labels = zip(*(render(recipe, split, index) for index in range(count)), strict=True)

@@ -55,6 +55,17 @@ def flipped(content: bytes) -> bytes:
     return content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 0x55]) + content[len(content) // 2 + 1 :]
 
 
+def png(width: int = 64, depth: int = 8, rows: int = 48, filtered: int = 0, flaw: int = 0) -> bytes:
+    """A PNG of black rows that claims 48 of them; `flaw` is what its head's checksum is off by."""
+
+    def chunk(name: bytes, content: bytes, off: int = 0) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content) ^ off)
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 48, depth, 2, 0, 0, 0), flaw)
+    pixels = chunk(b"IDAT", zlib.compress((bytes([filtered]) + bytes(3 * 64)) * rows))
+    return b"\x89PNG\r\n\x1a\n" + head + pixels + chunk(b"IEND", b"")
+
+
 PNG, JPEG = saved(PHOTO), saved(PHOTO, "JPEG")
 UNREADABLE = {
     "zero bytes": (b"", "is empty"),
@@ -65,9 +76,17 @@ UNREADABLE = {
     "half a PNG": (PNG[: len(PNG) // 2], "truncated"),
     "PNG without its end": (PNG[:-4], "truncated"),
     "PNG with a wrong bit": (flipped(PNG), "damaged"),
+    "PNG without width": (png(width=0), "cannot be decoded"),
+    "PNG of 7 bits": (png(depth=7), "cannot be decoded"),
+    "PNG with a wrong checksum": (png(flaw=1), "cannot be decoded"),
+    "PNG with too few rows": (png(rows=20), "damaged"),
+    "PNG with an unknown filter": (png(filtered=9), "damaged"),
     "half a JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
     "JPEG without its end": (JPEG[:-2], "truncated"),
     "cut behind a thumbnail": (with_thumbnail(), "truncated"),
+    "PPM of terapixels": (b"P6 9999999 9999999 255\n", "refused before decoding"),
+    "HEIC": (b"\0\0\0\x18ftypheic" + bytes(50), "not a picture"),
+    "zip": (b"PK\x03\x04" + bytes(50), "not a picture"),
     "PNG bomb": (bomb("PNG"), "refused before decoding"),
     "JPEG bomb": (bomb("JPEG"), "refused before decoding"),
 }
@@ -81,7 +100,7 @@ def test_a_file_that_cannot_be_decoded_is_one_line(case: str, tmp_path: Path) ->
         read_image(tmp_path / "street.png")
     assert str(caught.value).startswith(f"{tmp_path / 'street.png'}: ")
     assert "\n" not in str(caught.value) and "; " in str(caught.value), "one line, and what to do"
-    if case != "PNG with a wrong bit":  # which is found by decoding, and colours are refused before
+    if message != "damaged":  # which is found by decoding, and colours are refused before
         with pytest.raises(UnreadableError, match=message):
             read_label_ids(tmp_path / "street.png")
 
@@ -167,6 +186,7 @@ PHOTOGRAPHS = {
     "RGB": (saved(PHOTO), ("PNG", "RGB", 8, 1)),
     "alpha": (saved(PHOTO.convert("RGBA")), ("PNG", "RGB with alpha", 8, 1)),
     "palette": (saved(PHOTO.quantize(256)), ("PNG", "palette", 8, 1)),
+    "black": (png(), ("PNG", "RGB", 8, 1)),
     "few colours": (saved(PHOTO.quantize(4)), ("PNG", "palette", 2, 1)),
     "16 bits": (cv2.imencode(".png", SMOOTH[..., ::-1].astype(np.uint16) * 257)[1].tobytes(), ("PNG", "RGB", 16, 1)),
     "grey": (saved(PHOTO.convert("L"), "JPEG"), ("JPEG", "grey", 8, 1)),
@@ -188,7 +208,7 @@ def test_odd_photographs_are_recognised_and_read_as_they_are_stored(case: str, t
     assert (header.format, header.kind, header.bits, header.orientation) == expected
     assert size == len(content) and header.size == (48, 64)
     image = read_image(tmp_path / "street.png")
-    truth = SMOOTH if case != "grey" else np.repeat(np.asarray(PHOTO.convert("L"))[..., None], 3, 2)
+    truth = {"black": 0 * SMOOTH, "grey": np.repeat(np.asarray(PHOTO.convert("L"))[..., None], 3, 2)}.get(case, SMOOTH)
     assert image.shape == truth.shape and image.dtype == np.uint8
     close = {"few colours": 60, "palette": 12, "CMYK": 12}.get(case, 3)
     assert np.abs(image.astype(int) - truth).mean() < close, "neither turned nor in the order B, G, R"

@@ -1,6 +1,7 @@
 """From archives and folders to checked lists: what works, and every way it can go wrong."""
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 
@@ -29,11 +30,18 @@ def memory(tmp_path):
     return tmp_path / "memory.csv"
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A fetched miniature set, and what is remembered of it."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return folder, fetch(MINI, folder / "city", folder / "memory.csv")
+
+
 @pytest.fixture
-def city(tmp_path, memory):
-    """A fetched miniature set."""
-    folder = tmp_path / "city"
-    return folder, fetch(MINI, folder, memory)
+def city(drawn, tmp_path):
+    """A copy of it."""
+    shutil.copytree(drawn[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path / "city", drawn[1]
 
 
 class TestCityscapesLayout:
