@@ -75,7 +75,7 @@ def main() -> None:
     for path in (folder, recipe, table):
         if path.exists():
             raise DataError(f"{path}: is there already; remove it, or choose another name")
-    pairs = match_pairs(given.images, given.labels, given.ending)
+    pairs, unlabelled, unseen = match_pairs(given.images, given.labels, given.ending)
     labels = draft_table(given.name, [given.labels / label for _, label in pairs])
     train, val = split_pairs(pairs, given.val)
     sample = [given.images / image for image, _ in train[:: -(-len(train) // SAMPLE)]]
@@ -91,6 +91,8 @@ def main() -> None:
     with atomic_write(recipe) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{len(train)} training and {len(val)} validation pairs, {labels.num_classes} classes; lists in {folder}")
+    if unlabelled or unseen:
+        print(f"left out: {unlabelled} photographs without a label, {unseen} labels without a photograph")
     print(f"next: name the classes in {table}, then `segcore inspect {given.name} --labels {table}`")
 
 

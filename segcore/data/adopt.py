@@ -15,10 +15,11 @@ from segcore.errors import DataError
 from segcore.progress import track
 
 
-def match_pairs(images: Path, labels: Path, ending: str = "") -> Pairs:
+def match_pairs(images: Path, labels: Path, ending: str = "") -> tuple[Pairs, int, int]:
     """Pairs of paths, each relative to its folder, sorted: the label of `a/b.jpg` is `a/b<ending>.png`.
 
-    Images without a label are left out.
+    Returns:
+        The pairs, how many photographs have no label, and how many labels no photograph.
 
     Raises:
         DataError: a folder that is missing, no pair at all, or two images for one label.
@@ -42,7 +43,7 @@ def match_pairs(images: Path, labels: Path, ending: str = "") -> Pairs:
             f"no image in {images} has a label in {labels} (the first are {first[0]} and {first[1]}); "
             "name alike what belongs together, or say how labels end (`--ending _mask`)"
         )
-    return [pairs[key] for key in sorted(pairs)]
+    return [pairs[key] for key in sorted(pairs)], len(photographs) - len(pairs), len(maps) - len(pairs)
 
 
 def _pictures(folder: Path) -> list[str]:

@@ -32,7 +32,9 @@ def test_two_folders_become_a_data_set(folders, store, monkeypatch, capsys):
     words = ["mine", "--images", str(folders[0]), "--labels", str(folders[1]), "--ending", "_mask", "--val", "0.25"]
     monkeypatch.setattr("sys.argv", ["adopt", *words])
     run(command.main)
-    assert "3 training and 1 validation pairs, 2 classes" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "3 training and 1 validation pairs, 2 classes" in out
+    assert "left out: 1 photographs without a label, 0 labels without a photograph" in out
     statistics = lists_of("mine")
     assert statistics["train"]["images"] == 3 and statistics["val"]["images"] == 1
     image, label = read_list(Path("work/annotations/val.csv"))[0]
@@ -65,8 +67,8 @@ def test_images_and_labels_may_share_a_folder(tmp_path):
     picture(tmp_path / "a.png", 1)
     picture(tmp_path / "b.png")
     picture(tmp_path / "b_gt.png", 1)
-    assert match_pairs(tmp_path, tmp_path) == [("a.jpg", "a.png")]
-    assert match_pairs(tmp_path, tmp_path, "_gt") == [("b.png", "b_gt.png")]
+    assert match_pairs(tmp_path, tmp_path)[0] == [("a.jpg", "a.png")]
+    assert match_pairs(tmp_path, tmp_path, "_gt") == ([("b.png", "b_gt.png")], 2, 0)
 
 
 def test_what_does_not_match_is_said(folders):
