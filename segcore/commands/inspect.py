@@ -41,7 +41,12 @@ COLORS = {"error": "bold red", "doubt": "yellow"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
-    add("data", nargs="+", metavar="DATASET_OR_LIST", help="a data set of the data store, a folder, or lists")
+    add(
+        "data",
+        nargs="+",
+        metavar="DATASET_OR_LIST",
+        help="a data set of the data store, a folder, or lists (.csv, .odgt)",
+    )
     add(
         "--labels",
         metavar="F",

@@ -160,4 +160,13 @@ def _listed(lists: Lists, folder: Path) -> dict[str, Pairs]:
 def _read(path: Path) -> Pairs:
     if not path.is_file():
         raise DataError(f"{path}: no such list; the recipe names it under `data.lists`")
+    return read_pairs(path)
+
+
+def read_pairs(path: Path) -> Pairs:
+    """The pairs of a list, `image,label` a line, or scene parsing's records if its name ends in .odgt.
+
+    Raises:
+        DataError: it cannot be read, or a line is not of that form.
+    """
     return [(r.image, r.label) for r in read_odgt(path)] if path.suffix == ".odgt" else read_list(path)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from segcore.__main__ import main
-from segcore.data.datasets import write_list
+from segcore.data.datasets import read_list, write_list
 from segcore.data.labels import TABLES
+from segcore.data.odgt import measure, write_odgt
 from segcore.visualize import overlay
 from tests.data.trees import picture
 
@@ -93,6 +94,14 @@ class TestWhatIsGiven:
         assert main(["inspect", "mine"]) == 0
         out = capsys.readouterr().out
         assert first in out and "24×32" in out and "no pixel of" in out and "error" not in out
+
+    def test_lists_of_scene_parsing(self, lists, store, capsys):
+        for split, name in (("train", "training"), ("val", "validation")):
+            write_odgt(Path(f"lists/{name}.odgt"), measure(read_list(Path(f"lists/{split}.csv")), store / "camvid"))
+        assert main(["inspect", "lists/training.odgt", "lists/validation.odgt"]) == 0
+        out = capsys.readouterr().out
+        assert "\ntraining        6  48×64" in out and "validation: pixels %" in out
+        assert main(["inspect", "lists/none.odgt"]) == 1 and "no such list or folder" in refusal(capsys)
 
     def test_a_table_and_a_root_of_ones_own(self, lists, store, tmp_path):
         (lists / "labels.csv").rename(tmp_path / "two.csv")

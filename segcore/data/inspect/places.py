@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from segcore.data.datasets import Samples, read_list, root_beside
+from segcore.data.datasets import Samples, root_beside
 from segcore.data.labels import TABLES, LabelTable
-from segcore.data.layouts import LAYOUTS, SPLITS, find_pairs, walk
+from segcore.data.layouts import LAYOUTS, SPLITS, find_pairs, read_pairs, walk
 from segcore.data.sources import DataRecipe
 from segcore.data.store import find_dataset
 from segcore.errors import DataError, did_you_mean
@@ -48,7 +48,7 @@ def find_table(word: str) -> LabelTable:
 def _folder(word: str) -> Path:
     if Path(word).is_dir():
         return Path(word)
-    if "/" in word or word.endswith(".csv"):
+    if "/" in word or word.endswith((".csv", ".odgt")):
         raise DataError(f"{word}: no such list or folder; give one that is there, or a data set of the data store")
     folder = find_dataset(word, (), Path("data"))
     if not folder.is_dir():
@@ -97,7 +97,7 @@ def _read_lists(paths: Sequence[Path], table: LabelTable | None, root: Path | No
     for path in paths:
         if path.stem in found:
             raise DataError(f"{path}: a second list named {path.stem!r}; a list's name tells its split, so rename one")
-        pairs = read_list(path)
+        pairs = read_pairs(path)
         labels = table or LabelTable.read_csv(path.parent / "labels.csv")
         found[path.stem] = Samples(pairs, root or root_beside(path, pairs), labels)
     for path, samples in zip(paths, found.values(), strict=True):
