@@ -18,6 +18,7 @@ COMMANDS = {
     "models": "table of all networks: size, cost, published numbers",
     "convert": "a released checkpoint -> ours, with everything needed to use it",
     "evaluate": "score a model file on a list of images",
+    "export": "a model file -> the file that is deployed, held against its model",
     "compare": "two evaluations of the same images: is the difference more than chance?",
     "inspect": "look at a data set before anyone trains on it",
 }

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from segcore.deploy.export import INPUT, DeployGraph, export_onnx, require
+from segcore.deploy.export import DTYPES, INPUT, DeployGraph, export_onnx, require
+from segcore.deploy.tensorrt import BuildSettings, Profile, Session, build_engine, load_library, open_session
 from segcore.errors import CheckpointError, ExportError
 from segcore.machine import cpu_has_bf16
 
@@ -109,8 +110,18 @@ def open_openvino(case: Case, precision: str) -> Runner:
 
 
 def open_tensorrt(case: Case, precision: str) -> Runner:
-    """TensorRT: always refuses, with the first thing that is missing."""
-    _refuse_tensorrt(case.device)
+    """TensorRT on the GPU; the engine is built of the graph typed in that precision."""
+    load_library()
+    if case.device.type != "cuda":
+        raise ExportError("tensorrt needs a CUDA device")
+    onnx, path = case.onnx, case.folder / f"{precision}_{case.size[0]}x{case.size[1]}_b{case.batch}.engine"
+    if precision != "fp32":
+        onnx = path.with_suffix(".onnx")
+        export_onnx(DeployGraph(case.graph.net, dtype=DTYPES[precision]).eval(), onnx, case.size, case.batch)
+    shape = (case.batch, 3, *case.size)
+    build_engine(onnx, path, Profile(shape, shape, shape), BuildSettings(timing_cache=case.folder / "timing.cache"))
+    session = Session(path)
+    return Runner(session.place, session.infer, lambda classes: classes.cpu().numpy())
 
 
 # What runs a file, for images in and out as NumPy arrays.
@@ -172,15 +183,9 @@ def load_openvino(path: Path, precision: str, threads: int, share_outputs: bool 
 
 
 def load_tensorrt(path: Path, precision: str, threads: int) -> Infer:
-    """A TensorRT engine: always refuses, with the first thing that is missing."""
-    _refuse_tensorrt(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def _refuse_tensorrt(device: torch.device) -> NoReturn:
-    require("tensorrt")
-    if device.type != "cuda":
-        raise ExportError("tensorrt needs a CUDA device")
-    raise ExportError("segcore does not build TensorRT engines")
+    """A TensorRT engine on the GPU; it computes in the precision it was built in. Errors as `open_session`."""
+    session = open_session(path)
+    return lambda images: session.infer(session.place(torch.from_numpy(images))).cpu().numpy()
 
 
 def _cpu_only(backend: str, device: torch.device) -> None:

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 
 class TinyNet(nn.Module):
-    """Logits N×5×H×W with stride 2 inside."""
+    """Logits N×5×H×W, or at another size, with stride 2 inside."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
         self.head = nn.Conv2d(8, 5, 3, padding=1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return F.interpolate(self.head(F.relu(self.stem(images))), images.shape[-2:], mode="bilinear")
+    def forward(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        return F.interpolate(self.head(F.relu(self.stem(images))), size or images.shape[-2:], mode="bilinear")
 
 
 @pytest.fixture
