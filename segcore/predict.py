@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from segcore.data.labels import LabelTable
 from segcore.data.transforms import normalise
@@ -47,20 +47,22 @@ class Predictor:
         device = next((parameter.device for parameter in self.net.parameters()), "cpu")
         batch = torch.from_numpy(normalise(image, self.mean, self.std))[None].to(device)
         own, taken = tuple(image.shape[:2]), self.net.size if isinstance(self.net, Engine) else None
-        if taken in (None, own):
-            logits = self.net(batch)
-        else:
-            small = F.interpolate(batch, taken, mode="bilinear", antialias=True)
-            logits = F.interpolate(self.net(small), own, mode="bilinear")
+        logits = self.net(batch if taken in (None, own) else _shrink(batch, taken))
+        if tuple(logits.shape[-2:]) != own:
+            logits = F.interpolate(logits, own, mode="bilinear")
         return logits[0].argmax(0).to(torch.uint8).cpu().numpy()
 
 
+def _shrink(batch: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(batch, size, mode="bilinear", antialias=True)
+
+
 def load_model(path: str | Path, device: str = "cpu") -> Predictor:
-    """Reads a `model.pt`, or an exported file: .onnx (runs in ONNX Runtime) or .xml (in OpenVINO).
+    """Reads a `model.pt`, or an exported file: .onnx (runs in ONNX Runtime), .xml (in OpenVINO), .pt2 or .engine.
 
     Raises:
         CheckpointError: none of these, damaged, or it does not fit its own model.
-        ExportError: the package that runs it is missing; an exported file runs on the CPU only.
+        ExportError: the package that runs it is missing; an exported file is given CPU tensors only.
     """
     file = read_file(Path(path))
     mean, std = (tuple(file.normalisation[key]) for key in ("mean", "std"))

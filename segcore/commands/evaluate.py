@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="a model.pt, or an exported .onnx or .xml (OpenVINO)",
+        help="a model.pt, or an exported .onnx, .xml (OpenVINO), .pt2 or .engine",
     )
     add("--list", type=Path, required=True, metavar="CSV", help="one `image,label` a line")
     add("--root", type=Path, metavar="DIR", help="where the list's paths start; default: what `root` beside it says")
@@ -228,7 +228,8 @@ def _fitting(arguments: argparse.Namespace, file: EngineFile, modes: list[Mode],
     Raises:
         RecipeError: it cannot in one that was asked for, or in none.
     """
-    reasons = {mode: misfit(mode, sizes, file.shape.size, file.shape.output) for mode in modes}
+    shape = file.shape
+    reasons = {mode: misfit(mode, sizes, shape.size, shape.output, shape.camera) for mode in modes}
     refused = [f"mode {mode.name!r} {reason}" for mode, reason in reasons.items() if reason]
     if refused and (arguments.modes or len(refused) == len(modes)):
         raise RecipeError(f"{file.path}: {refused[0]}")

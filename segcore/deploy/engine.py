@@ -132,7 +132,8 @@ class Engine(nn.Module):
         if self.size is None:
             images = F.pad(images, (0, -given[1] % MULTIPLE, 0, -given[0] % MULTIPLE))
         limit = self.file.shape.batch or self.file.shape.largest_batch or len(images)
-        found = torch.cat([self._run(part) for part in images.split(limit)])
+        runs = [self._run(part) for part in images.split(limit)]
+        found = torch.cat(runs) if len(runs) > 1 else runs[0]  # one is not copied
         return found if camera else found[..., : given[0], : given[1]]
 
     def _run(self, images: Tensor) -> Tensor:

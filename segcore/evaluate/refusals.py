@@ -56,14 +56,17 @@ def look_through(samples: Samples) -> tuple[int, set[Size]]:
     return total, sizes
 
 
-def misfit(mode: Mode, images: Iterable[Size], fixed: Size | None, gives: str) -> str | None:
+def misfit(
+    mode: Mode, images: Iterable[Size], fixed: Size | None, gives: str, camera: Size | None = None
+) -> str | None:
     """Why an exported file cannot be scored in a mode; None if it can.
 
     Args:
         mode: the protocol.
         images: the sizes of the images.
         fixed: the only input size the file takes, if it takes only one.
-        gives: "logits" or "argmax".
+        gives: "logits", or else class maps.
+        camera: the only size of its class maps; None for that of the input.
     """
     if mode.short_sides:
         return "wants logits at the label's size, which an exported file gives at its input's size only"
@@ -74,6 +77,7 @@ def misfit(mode: Mode, images: Iterable[Size], fixed: Size | None, gives: str) -
         more = f" and {len(seen) - 6} more sizes" if len(seen) > 6 else ""
         return f"shows the net {', '.join(words[:-1])}{more}, and the file takes {words[-1]} only"
     one_view = len(mode.scales) == 1 and not mode.flip and not mode.crop
-    if gives != "logits" and not (one_view and all({image} == views for image, views in sizes.items())):
+    whole = sizes.keys() == {camera} if camera else all({image} == views for image, views in sizes.items())
+    if gives != "logits" and not (one_view and whole):
         return "adds up or resizes class scores, and the file gives finished class maps; export it with logits"
     return None
