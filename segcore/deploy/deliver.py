@@ -24,7 +24,7 @@ from segcore.deploy.formats import Draft, writer
 from segcore.deploy.metadata import GraphShape
 from segcore.deploy.parity import compare, refuse_mismatch
 from segcore.deploy.stamps import parts, stamp
-from segcore.deploy.tensorrt import BuildSettings
+from segcore.deploy.tensorrt import BuildSettings, load_library
 from segcore.errors import ExportError
 from segcore.files import sha256
 from segcore.models.fuse import fuse
@@ -106,6 +106,8 @@ def _refuse_wish(path: Path, shape: GraphShape, calibration: Calibration | None)
         raise ExportError("int8 is calibrated on training images: give their list with --list")
     if path.suffix == ".engine" and not shape.size:
         raise ExportError("a TensorRT engine is built for one size: give it with --size HxW")
+    if path.suffix == ".engine":
+        load_library()
     if (shape.output == "argmax_resized") != bool(shape.camera):
         raise ExportError("--graph argmax_resized and --camera HxW, the size of its class map, go together")
     if shape.camera and not shape.size:

@@ -9,6 +9,7 @@ So a file is scored by the very code that scores a `model.pt`, and in each preci
 from __future__ import annotations
 
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,9 @@ def load_torch(path: Path, precision: str, threads: int) -> Infer:
     if precision != "fp32":
         raise ExportError(f"{path}: a torch.export file computes in the precision it was exported in; leave it out")
     try:
-        program = torch.export.load(path).module()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it reports on its own way of reading
+            program = torch.export.load(path).module()
     except Exception as error:  # half a dozen kinds, depending on where the damage sits
         raise CheckpointError(
             f"{path}: torch.export cannot read it ({type(error).__name__}); export it again"

@@ -59,7 +59,7 @@ def write_onnx(draft: Draft, path: Path) -> None:
     _write_onnx(draft, path, draft.shape.precision)
 
 
-def _write_onnx(draft: Draft, path: Path, precision: str) -> None:
+def _write_onnx(draft: Draft, path: Path, precision: str, for_tensorrt: bool = False) -> None:
     graph, shape = draft.graph(precision), draft.shape
     if precision != "int8":
         export_onnx(graph, path, shape.size, shape.batch)
@@ -69,7 +69,8 @@ def _write_onnx(draft: Draft, path: Path, precision: str) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         plain = Path(folder) / "float32.onnx"
         export_onnx(graph, plain, shape.size, shape.batch)
-        quantize_onnx(plain, path, draft.calibration.batches(graph, shape.size, draft.normalisation))
+        batches = draft.calibration.batches(graph, shape.size, draft.normalisation)
+        quantize_onnx(plain, path, batches, for_tensorrt=for_tensorrt)
 
 
 def write_openvino(draft: Draft, path: Path) -> None:
@@ -102,7 +103,7 @@ def write_engine(draft: Draft, path: Path) -> None:
     largest = shape.batch or shape.largest_batch or 1
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx = Path(folder) / "graph.onnx"
-        _write_onnx(draft, onnx, shape.precision)
+        _write_onnx(draft, onnx, shape.precision, for_tensorrt=True)
         sides = (*shape.size, 3) if shape.takes == "uint8" else (3, *shape.size)
         profile = Profile(*((batch, *sides) for batch in (shape.batch or 1, largest, largest)))
         build_engine(onnx, path, profile, draft.settings)

@@ -22,9 +22,17 @@ from segcore.errors import ExportError
 from segcore.files import atomic_write
 
 QUANTIZED = "Conv"
+# TensorRT takes signed and symmetric images only, biases in floating point, and each pair for one reader.
+FOR_TENSORRT = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    "AddQDQPairToWeight": True,
+    "DedicatedQDQPair": True,
+}
 
 
-def quantize_onnx(source: Path, target: Path, batches: Sequence[np.ndarray]) -> None:
+def quantize_onnx(source: Path, target: Path, batches: Sequence[np.ndarray], *, for_tensorrt: bool = False) -> None:
     """Writes the int8 form of a float32 ONNX file; equal files and images give equal bytes.
 
     Args:
@@ -33,6 +41,7 @@ def quantize_onnx(source: Path, target: Path, batches: Sequence[np.ndarray]) -> 
         target: file to write; what stood there stays whole if this fails.
         batches: float32 N×3×H×W each, normalised training images in a shape that the file takes. What they reach in
             each tensor is the range that eight bits are spread over; larger values are cut off later.
+        for_tensorrt: in the form that TensorRT reads, which wastes the sign bit of what follows a ReLU.
 
     Raises:
         ExportError: a package is missing, there are no images, or the graph cannot be quantised.
@@ -51,10 +60,11 @@ def quantize_onnx(source: Path, target: Path, batches: Sequence[np.ndarray]) -> 
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=[QUANTIZED],
                 per_channel=True,
-                activation_type=quantization.QuantType.QUInt8,
+                activation_type=quantization.QuantType.QInt8 if for_tensorrt else quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 # What a convolution gives is rounded only where the next one reads it.
-                extra_options={"OpTypesToExcludeOutputQuantization": [QUANTIZED]},
+                extra_options={"OpTypesToExcludeOutputQuantization": [QUANTIZED]}
+                | (FOR_TENSORRT if for_tensorrt else {}),
             )
         except Exception as error:  # onnxruntime has a dozen kinds without a common name
             raise ExportError(

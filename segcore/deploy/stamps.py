@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,9 @@ def _read_openvino(path: Path) -> str | None:
 
 
 def _stamp_torch(path: Path, about: dict[str, Any], shape: GraphShape) -> None:
-    program = torch.export.load(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it reports on its own way of reading
+        program = torch.export.load(path)
     torch.export.save(program, path, extra_files={metadata.KEY: metadata.write(about, shape)})
 
 
