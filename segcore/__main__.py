@@ -8,15 +8,21 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from segcore.errors import SegcoreError
 
+# As the stages do: threads that spin while they wait take the cores away from those that read and write. PyTorch reads
+# it when it is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # Command -> what it does; each is a file under commands/ with `add_arguments(parser)` and `run(arguments)`.
 COMMANDS = {
     "models": "table of all networks: size, cost, published numbers",
     "convert": "a released checkpoint -> ours, with everything needed to use it",
+    "predict": "classes for pictures, folders, videos and cameras: maps, overlays, a video",
     "evaluate": "score a model file on a list of images",
     "export": "a model file -> the file that is deployed, held against its model",
     "compare": "two evaluations of the same images: is the difference more than chance?",

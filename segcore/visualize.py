@@ -16,17 +16,20 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from segcore.data.labels import IGNORE
+from segcore.data.labels import IGNORE, LabelTable
 from segcore.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Color = tuple[int, int, int] | str
+
 RIGHT, WRONG, IGNORED = (222, 226, 230), (200, 40, 48), (96, 100, 106)
 INK = "#1f2328"  # text and axes; `figure_svg` turns it into the colour of the text around the figure
 MUTED = "#8b949e"
 BLUE, ORANGE, GREEN = "#2f7fd0", "#d9822b", "#3f9e5f"  # readable on white and on near-black alike
+MOST_CLASSES_NAMED = 24  # in the legend below a picture
 MOST_CLASSES_WITH_TEXT = 40  # beyond that the cells of a confusion matrix are smaller than a digit
 
 
@@ -52,6 +55,47 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, opacity:
         )
     mixed = cv2.addWeighted(image, 1 - opacity, colorize(labels, palette), opacity, 0)
     return np.where((labels == IGNORE)[..., None], image, mixed)
+
+
+def legend(
+    entries: Sequence[tuple[str, Sequence[Color]]], width: int, *, places: int = 0, longest: str = ""
+) -> np.ndarray:
+    """Names beside their colours in rows and columns on white: uint8 h×`width`×3.
+
+    The letters grow with the width, for wide pictures are looked at from further away. Colours of one entry share its
+    box. `places` and `longest` leave room for that many entries and such a name, so that h does not depend on which
+    are shown.
+    """
+    font = ImageFont.load_default(max(12, width // 80))
+    size, gap = round(font.size), round(font.size / 2)
+    letters = max(font.getlength(name) for name in (longest, *(name for name, _ in entries)))
+    column = round(size + letters) + 4 * gap
+    columns = max(1, width // column)
+    rows = -(-max(len(entries), places) // columns)
+    strip = Image.new("RGB", (width, rows * 3 * gap + gap), "white")
+    draw = ImageDraw.Draw(strip)
+    for number, (name, colors) in enumerate(entries):
+        left, top = gap + number % columns * column, gap + number // columns * 3 * gap
+        for part, color in enumerate(colors):
+            ends = (left + size * part // len(colors), left + size * (part + 1) // len(colors))
+            draw.rectangle((ends[0], top, ends[1], top + size), fill=color)
+        draw.rectangle((left, top, left + size, top + size), outline=INK)
+        draw.text((left + size + gap, top + size // 2), name, INK, font=font, anchor="lm")
+    return np.asarray(strip)
+
+
+def with_legend(picture: np.ndarray, labels: np.ndarray, table: LabelTable) -> np.ndarray:
+    """A picture H×W×3 in the colours of a label table above its legend.
+
+    Of a table with many classes the commonest in `labels` H×W are named; pictures of one size stay of one size.
+    """
+    places, shown = min(table.num_classes, MOST_CLASSES_NAMED), range(table.num_classes)
+    if places < table.num_classes:
+        count = np.bincount(labels.ravel(), minlength=table.num_classes)[: table.num_classes]
+        shown = [k for k in np.argsort(-count, kind="stable")[:places].tolist() if count[k]]
+    entries = [(table.names[k], [table.classes[k].color]) for k in shown]
+    longest = max(table.names, key=len)
+    return np.vstack([picture, legend(entries, picture.shape[1], places=places, longest=longest)])
 
 
 def difference(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:

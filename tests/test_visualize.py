@@ -137,3 +137,26 @@ def test_figures_are_reproducible_and_free_of_links() -> None:
     assert svg.startswith("<svg") and "http" not in svg and "currentColor" in svg and visualize.INK not in svg
     assert not re.search(r"<metadata|xmlns", svg)
     assert png.startswith(b"\x89PNG")
+
+
+def test_a_legend_shows_each_colour_beside_its_name() -> None:
+    entries = [("road", [(128, 64, 128)]), ("both", [(1, 2, 3), (200, 10, 20)])]
+    strip = visualize.legend(entries, 200)
+    assert strip.shape[1] == 200
+    for color in [(128, 64, 128), (1, 2, 3), (200, 10, 20)]:
+        assert (strip == color).all(-1).sum() > 30
+    assert visualize.legend(entries, 40).shape[0] > strip.shape[0]  # one below the other
+
+
+def test_pictures_with_legends_stay_of_one_size_for_a_video() -> None:
+    table, image = TABLES["ade20k"], np.zeros((40, 300, 3), np.uint8)
+    one, many = np.full((40, 300), 3, np.uint8), (np.indices((40, 300)).sum(0) % 150).astype(np.uint8)
+    few, full = (visualize.with_legend(image, labels, table) for labels in (one, many))
+    assert few.shape == full.shape and (few[:40] == 0).all()
+    assert (few[40:] == table.palette[3]).all(-1).any() and not (few[40:] == table.palette[4]).all(-1).any()
+
+
+def test_a_legend_of_few_classes_names_them_all() -> None:
+    table = TABLES["cityscapes"]
+    strip = visualize.with_legend(np.zeros((8, 400, 3), np.uint8), np.zeros((8, 400), np.uint8), table)[8:]
+    assert all((strip == color).all(-1).any() for color in table.palette)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 import segcore
 from segcore.__main__ import main
 from segcore.checkpoint import ModelFile, load_model_file, save_model_file
+from segcore.data.datasets import read_label_ids
 from segcore.data.labels import TABLES
 from segcore.data.lists import write_list
 from segcore.deploy.deliver import export
@@ -105,6 +106,15 @@ def test_logits_and_predictions_are_the_networks(place, name):
     assert (one == two).mean() > 0.999 and one.dtype == np.uint8
     other = np.zeros((70, 50, 3), np.uint8)
     assert segcore.load_model(place / name).predict(other).shape == (70, 50)
+
+
+def test_predict_takes_exported_files_as_it_takes_the_model(place, tmp_path):
+    found = []
+    for name in ("model.pt", "any.xml", "fixed.onnx", "classes.onnx"):
+        words = ["predict", place / "images/val", "--weights", place / name, "--out", tmp_path / name]
+        assert main([*map(str, words)]) == 0
+        found.append(np.stack([read_label_ids(path) for path in sorted((tmp_path / name / "ids").iterdir())]))
+    assert found[0].shape == (3, *SIZE) and all((other == found[0]).mean() > 0.99 for other in found[1:])
 
 
 def test_the_same_model_gives_the_same_file(place, tmp_path):

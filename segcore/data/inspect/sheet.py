@@ -8,7 +8,6 @@ from itertools import islice
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from segcore.data.datasets import read_label_ids
 from segcore.data.inspect.findings import Report
@@ -16,7 +15,7 @@ from segcore.data.inspect.survey import Pair, Survey
 from segcore.data.labels import IGNORE, UNKNOWN, LabelTable
 from segcore.data.transforms import augment
 from segcore.errors import DataError
-from segcore.visualize import INK, colorize, contact_sheet, fit_width, overlay
+from segcore.visualize import INK, colorize, contact_sheet, fit_width, legend, overlay
 
 ROWS = 8
 WIDTH = 480
@@ -159,17 +158,6 @@ def _caption(survey: Survey, place: Place, note: str) -> str:
 
 
 def _legend(labels: LabelTable, width: int) -> np.ndarray:
-    """Colour and name of every class, H×`width`×3."""
-    entries = [*zip(labels.names, map(tuple, labels.palette.tolist()), strict=True), ("not in the table", "white")]
-    column, line = 180, 20
-    columns = max(1, width // column)
-    height = line * -(-len(entries) // columns) + line
-    strip = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
-    for number, (name, color) in enumerate(entries):
-        left, top = 8 + number % columns * column, 4 + number // columns * line
-        draw.rectangle((left, top, left + 20, top + 14), fill=color, outline=INK)
-        if color == "white":
-            draw.rectangle((left, top, left + 10, top + 14), fill=INK)
-        draw.text((left + 26, top), name[:24], INK, font=font)
-    return np.asarray(strip)
+    """Colour and name of every class, h×`width`×3."""
+    entries = [(entry.name[:24], [entry.color]) for entry in labels.classes]
+    return legend([*entries, ("not in the table", [INK, "white"])], width)
