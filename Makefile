@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # DVC starts the stages with the `python` of the activated environment.
 ACTIVATE := . $(VENV)/bin/activate
 
-.PHONY: help repro doctor table claims sweep test test-all lint benchmark-here bench-eval bench-data clean
+.PHONY: help repro doctor table claims sweep test test-all lint benchmark-here bench-eval bench-data bench-predict clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -42,6 +42,9 @@ bench-eval: $(READY)  ## how fast an image is scored in all modes, against a pla
 
 bench-data: $(READY)  ## how fast a training sample is read and transformed, against plain code; bench/data.json
 	@$(ACTIVATE) && python -m bench.data
+
+bench-predict: $(READY)  ## what reading, computing and writing at once gains; FILE=model.pt FROM=folder; bench/predict.json
+	@$(ACTIVATE) && OMP_WAIT_POLICY=PASSIVE python -m bench.predict --weights $(FILE) --photographs $(FROM)
 
 test: $(READY)  ## the tests, a few minutes
 	@$(ACTIVATE) && python -m pytest -m "not slow"
