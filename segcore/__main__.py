@@ -9,6 +9,7 @@ import argparse
 import errno
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -28,18 +29,30 @@ COMMANDS = {
     "compare": "two evaluations of the same images: is the difference more than chance?",
     "inspect": "look at a data set before anyone trains on it",
 }
+START = """\
+where to begin:
+  segcore models
+  segcore inspect minicity
+  segcore predict --weights work/train/model.pt data/minicity/leftImg8bit/val --visualize
+  segcore COMMAND -h   # all that a command takes, with examples
+
+work/ is what `make repro` leaves behind."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    parser = argparse.ArgumentParser("segcore", description="Real-time semantic segmentation.")
+    parser = argparse.ArgumentParser(
+        "segcore", description="Real-time semantic segmentation.", epilog=START, formatter_class=_Help
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, purpose in COMMANDS.items():
-        commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        sentence = purpose[0].upper() + purpose[1:] + ("" if purpose.endswith("?") else ".")
+        commands.add_parser(name, help=purpose, description=sentence, formatter_class=_Help)
     given = sys.argv[1:] if words is None else list(words)
     if given and given[0] in COMMANDS:  # only the command in use is imported
         module = importlib.import_module(f"segcore.commands.{given[0]}")
         module.add_arguments(commands.choices[given[0]])
+        commands.choices[given[0]].epilog = _epilog(module.__doc__)
     arguments = parser.parse_args(given)
     try:
         module.run(arguments)
@@ -61,6 +74,22 @@ def _explain(error: OSError, out: object) -> str:
     remedy = "make room and run again" if full else "see that nothing else lies there and that it may be written"
     where = error.filename or out
     return f"{where}: {error.strerror or error}; {remedy}" if where else f"{error}; {remedy}"
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Examples stay as they are written, and every option has its explanation beside it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, 120) - 2)
+
+
+def examples(text: str | None) -> list[str]:
+    """The command lines that a command's file begins with: the indented lines of its docstring."""
+    return [line.strip() for line in (text or "").splitlines() if line.startswith("    ")]
+
+
+def _epilog(text: str | None) -> str:
+    return "\n  ".join(["examples:", *examples(text)])
 
 
 if __name__ == "__main__":

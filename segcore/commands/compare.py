@@ -1,4 +1,10 @@
-"""`segcore compare`: two evaluations of the same images, with a verdict."""
+"""`segcore compare`: two evaluations of the same images, with a verdict.
+
+    segcore compare evaluation deployed                      # folders that `segcore evaluate` wrote, B less A
+    segcore compare evaluation deployed --modes ss --json
+
+Both are resampled alike, so that images that are hard for both do not hide a difference.
+"""
 
 from __future__ import annotations
 

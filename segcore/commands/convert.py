@@ -1,4 +1,11 @@
-"""`segcore convert`: a released checkpoint -> our model file."""
+"""`segcore convert`: a released checkpoint -> our model file.
+
+    segcore convert model_final_v1_city_new.pth --model bisenetv1 --out bisenetv1.pt
+    segcore convert encoder_epoch_20.pth decoder_epoch_20.pth --model resnet50_upernet --input rgb --out r50.pt
+    segcore convert own.pth --model bisenetv2 --labels labels.csv --statistics imagenet --out own.pt
+
+A file is known by its keys. What it does not tell must be said: classes, statistics, the family of its input.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """`segcore evaluate`: scores a model file on a list of images.
 
+    segcore evaluate --weights work/train/model.pt --list work/annotations/val.csv --modes ss msf
     segcore evaluate --weights model.pt --list val.csv --modes ss mscf --crop 1024x1024 --out evaluation
     segcore evaluate --weights model.onnx --list val.csv --backend openvino --precision bf16 --out deployed
     segcore compare evaluation deployed

@@ -1,7 +1,7 @@
 """`segcore inspect`: looks at a data set before anyone trains on it.
 
-    segcore inspect camvid                                   # a data set of the data store
-    segcore inspect lists/train.csv lists/val.csv --thorough # lists, every photograph decoded
+    segcore inspect minicity                                 # a data set of the data store
+    segcore inspect work/annotations/train.csv --thorough    # a list, every photograph decoded
     segcore inspect cityscapes --augment --crop 512x1024     # also what the net will see
 
 Writes a picture of samples (`samples.png`) and everything it found (`inspection.json`). Ends with 1 if training must

@@ -1,4 +1,11 @@
-"""`segcore models`: every network with its size, cost and published numbers."""
+"""`segcore models`: every network with its size, cost and published numbers.
+
+    segcore models
+    segcore models bisenetv2 stdc1 --json
+    segcore models --all                                     # also pairs of encoder and decoder that nobody published
+
+Networks that nobody published are named by encoder and decoder, such as `resnet18_c1`.
+"""
 
 from __future__ import annotations
 

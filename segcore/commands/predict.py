@@ -1,4 +1,12 @@
-"""`segcore predict`: classes for pictures, folders, videos and cameras."""
+"""`segcore predict`: classes for pictures, folders, videos and cameras.
+
+    segcore predict --weights work/train/model.pt data/minicity/leftImg8bit/val --visualize
+    segcore predict --weights work/train/model.pt street.mp4 --opacity 0.4 --ids
+    segcore predict --weights model.onnx 0 --frames 500      # camera 0; without --frames until Ctrl-C
+
+In the folder of the results: `ids/` with the classes' train ids (`labels.csv` says what they mean), `colors/`,
+`overlays/`. Pictures are turned upright as EXIF says. Reading, the network and writing share the time.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +39,15 @@ Write = Callable[[Frame, np.ndarray], None]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="picture, folder, video, or number of a camera (0; ./0 is a file)")
+    add("inputs", nargs="+", metavar="INPUT", help="picture, folder, video, or the number of a camera")
     add("--weights", type=Path, required=True, metavar="F", help="a model.pt, or an exported .onnx or .xml (OpenVINO)")
-    add("--out", type=Path, default=Path("predictions"), metavar="DIR", help="default: predictions")
+    add(
+        "--out",
+        type=Path,
+        default=Path("predictions"),
+        metavar="DIR",
+        help="new or old folder for the results; default: predictions",
+    )
     add("--visualize", action="store_true", help="pictures also as overlays with a legend; videos always are")
     add("--opacity", type=_share, default=0.5, metavar="F", help="of the colours in overlays, 0 … 1; default: 0.5")
     add("--ids", action="store_true", help="also an id map of every frame of videos and cameras")
