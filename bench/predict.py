@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from segcore.commands.predict import open_predictor
 from segcore.deploy.timing import describe_device
 from segcore.files import sha256, write_json
 from segcore.footage import Frame, find_inputs, picture_frames
+from segcore.job import open_predictor
 from segcore.progress import track
 from segcore.results import Results
 from segcore.stream import Seconds, stream
