@@ -62,11 +62,11 @@ class SeededDropout2d(nn.Dropout2d):
 # An operator of its own, so that torch.compile calls it in each iteration instead of looking into it.
 @torch.library.custom_op("segcore::dropout_masks", mutates_args=())
 def _masks(like: Tensor, p: float, seed: int, number: int) -> Tensor:
-    """Factors 0 or 1 / (1 - p) in the shape and layout of `like`; which of them fall does not depend on the layout."""
-    masks, one = torch.empty_like(like), like.new_empty(like.shape[1:])
+    """Factors 0 or 1 / (1 - p) in the shape of `like`, always channels_last, so that its layout changes nothing."""
+    masks = torch.empty_like(like, memory_format=torch.channels_last)
     generators = [_generator(seed, entry, number, like.device) for entry in _entries or ()] or [None] * len(like)
-    for mask, generator in zip(masks, generators, strict=True):
-        mask.copy_(one.bernoulli_(1 - p, generator=generator))
+    for mask, generator in zip(masks.permute(0, 2, 3, 1), generators, strict=True):
+        mask.bernoulli_(1 - p, generator=generator)
     return masks.div_(1 - p)
 
 
@@ -77,7 +77,7 @@ def _generator(seed: int, entry: int, number: int, device: torch.device) -> torc
 
 @_masks.register_fake
 def _(like: Tensor, p: float, seed: int, number: int) -> Tensor:
-    return torch.empty_like(like)
+    return torch.empty_like(like, memory_format=torch.channels_last)
 
 
 SEEDED = {nn.Dropout: SeededDropout, nn.Dropout2d: SeededDropout2d}

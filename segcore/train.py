@@ -38,7 +38,7 @@ from segcore.guard import (
     what_fits,
 )
 from segcore.losses import Losses
-from segcore.machine import free_memory, used_memory
+from segcore.machine import free_memory, keep_memory, used_memory
 from segcore.optim import set_learning_rate
 from segcore.prepare import Job, batches, check_share, criterion, normaliser, positions, schedule, start, stream_of
 from segcore.progress import Progress
@@ -66,6 +66,7 @@ def train(job: Job, process: Process) -> dict[str, Any]:
     recipe = job.recipe
     check_share(recipe, process.world_size, job.any_world_size)
     torch.set_num_threads(recipe.threads)
+    keep_memory()
     run, states = start(job, process), ResumeState(job.resume)
     factor = schedule(recipe)
     compute = _Compute(job, process, run, criterion(recipe, factor))

@@ -184,6 +184,32 @@ class Head(nn.Module):
         return self.conv_out(self.drop(self.conv(x)))
 
 
+class DoubledCBR(nn.Sequential):
+    """Nearest enlargement by 2, then a CBR: N×C×h×w -> N×outputs×2h×2w.
+
+    On a doubled map a 3×3 kernel sees only 2×2 different values, other ones for each of the four pixels that came of
+    one. So four kernels of 2×2, sums of the weights that meet the same value, do the same on the map as it is: 4/9 of
+    the products, and no doubled map to keep for the backward pass.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Upsample(scale_factor=2), ConvBNReLU(inputs, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        cbr, (height, width) = self[1], x.shape[-2:]
+        # Which rows (and columns) of the kernel meet the first and the second value, for the even and the odd pixel.
+        sums = x.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]]).to(cbr.conv.weight.dtype)
+        kernels = torch.einsum("pik,qjl,ockl->pqocij", sums, sums, cbr.conv.weight).flatten(0, 2)
+        windows = F.conv2d(x, kernels.contiguous(memory_format=torch.channels_last), padding=1)
+        pixels = windows.permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
+        rows = [
+            torch.stack([pixels[:, p : p + height, q : q + width, p, q] for q in (0, 1)], 3).flatten(2, 3)
+            for p in (0, 1)
+        ]
+        return cbr.relu(cbr.bn(torch.stack(rows, 2).flatten(1, 2).permute(0, 3, 1, 2)))
+
+
 # A head's classifier in each generation, and the stride of its logits. Names within are those of the released files.
 
 
@@ -191,8 +217,7 @@ def _doubling(width: int, num_classes: int, factor: int, auxiliary: bool) -> tup
     """An auxiliary head doubles its map and squeezes it to u² channels first."""
     if not auxiliary:
         return nn.Sequential(nn.Identity(), nn.Conv2d(width, num_classes, 1)), factor
-    stage = nn.Sequential(nn.Upsample(scale_factor=2), ConvBNReLU(width, factor**2))
-    return nn.Sequential(stage, nn.Conv2d(factor**2, num_classes, 1)), factor // 2
+    return nn.Sequential(DoubledCBR(width, factor**2), nn.Conv2d(factor**2, num_classes, 1)), factor // 2
 
 
 def _shuffling(width: int, num_classes: int, factor: int, auxiliary: bool) -> tuple[nn.Module, int]:

@@ -105,6 +105,8 @@ def enlarge(
         N×C×wanted. By default the map is enlarged by its stride and cropped to the input, which keeps every logit over
         its pixel. Another size stretches the map to it, in proportion where the input was padded.
     """
+    if logits.requires_grad:
+        logits = logits.contiguous()  # losses go through the maps class by class, and would copy the enlarged ones
     if stride is None:
         return stretch(logits, wanted or input_size)
     if wanted is None or wanted == input_size:
