@@ -46,10 +46,10 @@ class TestTricks:
     def test_a_name_that_leads_out(self, name, pack, out):
         refused(pack(("fine.png", b"x"), (name, b"x")), out, "would land outside its folder; nothing was unpacked")
 
-    @pytest.mark.parametrize("letter", ["\0", "\n", "\x1b", "\x7f"])
-    def test_a_name_with_a_control_character(self, letter, pack, out):
+    @pytest.mark.parametrize("name", ["a\0b.png", "a\nb.png", "a\x1bb.png", "a\x7fb.png", "\0Xb.png"])
+    def test_a_name_with_a_control_character(self, name, pack, out):
         archive = pack(("fine.png", b"x"), ("aXb.png", b"x"))
-        patch(archive, b"aXb.png", f"a{letter}b.png".encode())
+        patch(archive, b"aXb.png", name.encode())
         refused(archive, out, "has a control character in its name")
 
     @pytest.mark.parametrize(
