@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from segcore.data.inspect import inspect
+from segcore.data.inspect.sheet import _notes
 from segcore.data.statistics import Statistics
 from segcore.errors import DataError
 from tests.data.flawless import SIZE, Data
@@ -155,6 +156,17 @@ class TestTwoLists:
         data.pairs["val"][0] = ("val/0.jpg", "val_labels/0.png")
         data.put("val/0.jpg", data.pixels("train/4.png"), quality=95, subsampling=0)
         assert data.only("doubt", "a picture of val looks like one of train").files == ("val/0.jpg ≈ train/4.png",)
+
+
+class TestSheet:
+    def test_the_gravest_finding_of_a_pair_is_said(self, data):
+        exif = Image.Exif()
+        exif[274] = 6
+        data.put("train/0.png", data.pixels("train/0.png"), exif=exif)
+        data.put("train_labels/0.png", np.rot90(data.pixels("train_labels/0.png")))
+        report = data.inspect()
+        assert [finding.level for finding in report.findings] == ["error", "doubt"], "both of train/0.png"
+        assert _notes(report) == {("train", 0): "error: photograph and label differ in size"}
 
 
 class TestReport:

@@ -39,7 +39,7 @@ class Augmentation:
 def sample_sheet(report: Report) -> np.ndarray:
     """Photograph, overlay and label of pairs with findings, then of others from all parts of the lists: H×W×3."""
     survey = report.survey
-    notes = dict(islice(_places_of_findings(report), ROWS // 2))
+    notes = _notes(report)
     places = [*notes, *_spread(survey, ROWS - len(notes), notes)]
     rows = [_row(survey, place) for place in places]
     captions = [_caption(survey, place, notes.get(place, "")) for place in places]
@@ -85,6 +85,14 @@ def _draws(
 def _ignored(draws: list[tuple[np.ndarray, np.ndarray]]) -> str:
     shares = ", ".join(f"{np.mean(label == IGNORE):.0%}" for _, label in draws)
     return f"with labels; ignored or padding: {shares}"
+
+
+def _notes(report: Report) -> dict[Place, str]:
+    """What to say of a pair: the first, and so the gravest, of its findings."""
+    notes: dict[Place, str] = {}
+    for place, note in _places_of_findings(report):
+        notes.setdefault(place, note)
+    return dict(islice(notes.items(), ROWS // 2))
 
 
 def _places_of_findings(report: Report) -> Iterator[tuple[Place, str]]:
