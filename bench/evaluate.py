@@ -22,12 +22,14 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from torch import nn
 
 from bench import plain
-from bench.memory import peak_mib, peaks_at_full_size
+from bench.memory import peak_mib
 from segcore.checkpoint import ModelFile, load_model_file
 from segcore.data.datasets import Samples
 from segcore.data.transforms import normalise
+from segcore.deploy.engine import open_engine
 from segcore.deploy.timing import describe_device
 from segcore.evaluate import EvaluateRecipe, Mode, engine
 from segcore.evaluate.confusion import confusion_matrix, miou
@@ -35,7 +37,14 @@ from segcore.evaluate.network import scoring_form
 from segcore.evaluate.predictions import read_ahead
 from segcore.files import sha256, write_json
 
-CONTENDERS = ("plain", "fp32", "bf16")
+# The baseline, and what runs the network in ours: backend and precision.
+CONTENDERS = {
+    "plain": ("torch", "fp32"),
+    "fp32": ("torch", "fp32"),
+    "bf16": ("torch", "bf16"),
+    "openvino": ("openvino", "fp32"),
+    "openvino-bf16": ("openvino", "bf16"),
+}
 # What our engine spends its time in, under the baseline's names.
 PARTS = {
     "add_softmax": "resize, softmax and sum",
@@ -73,9 +82,16 @@ class Contender:
 
     def __init__(self, name: str, file: ModelFile, samples: Samples, modes: list[Mode], batch: int) -> None:
         self.name, self.samples, self.modes, self.batch, self.clock = name, samples, modes, batch, Clock()
-        self.statistics, net = file.normalisation, file.network()
-        self.net = net.to(memory_format=torch.contiguous_format) if name == "plain" else scoring_form(net, name)
+        self.statistics, self.backend, self.precision = file.normalisation, *CONTENDERS[name]
+        self.net = self._network(file)
         self.matrices = {mode.name: np.zeros((file.num_classes,) * 2, np.int64) for mode in modes}
+
+    def _network(self, file: ModelFile) -> nn.Module:
+        if self.name == "plain":
+            return file.network().to(memory_format=torch.contiguous_format)
+        if self.backend == "torch":
+            return scoring_form(file.network(), self.precision)
+        return open_engine(file, self.backend, self.precision)
 
     def score(self, index: int) -> dict[str, np.ndarray]:
         """Class maps by mode."""
@@ -106,6 +122,8 @@ class Contender:
         parts = {part: round(seconds / images, 4) for part, seconds in self.clock.seconds.most_common()}
         total = parts.pop("all")
         return {
+            "backend": self.backend,
+            "precision": self.precision,
             "seconds_per_image": total,
             "parts": {**parts, "other": round(total - sum(parts.values()), 4)},
             "miou": {mode: round(miou(matrix)[0], 6) for mode, matrix in self.matrices.items()},
@@ -123,10 +141,13 @@ def measure(contenders: list[Contender], indices: list[int]) -> dict[str, dict]:
         for contender, theirs in zip(contenders, found, strict=True):
             changed[contender.name] += sum(int((theirs[mode] != found[0][mode]).sum()) for mode in theirs)
     results = {contender.name: contender.result(len(indices)) for contender in contenders}
-    first = next(iter(results.values()))["seconds_per_image"]
+    first = next(iter(results.values()))
     for name, result in results.items():
-        result["times_as_fast"] = round(first / result["seconds_per_image"], 2)
+        result["times_as_fast"] = round(first["seconds_per_image"] / result["seconds_per_image"], 2)
         result["pixels_changed"] = changed[name] / pixels
+        result["miou_points_off"] = {
+            mode: round(100 * (v - first["miou"][mode]), 3) for mode, v in result["miou"].items()
+        }
     return results
 
 
@@ -154,7 +175,6 @@ def main() -> None:
         "protocol": {"modes": recipe.modes, "scales": recipe.scales, "crop": recipe.crop, "batch": recipe.batch},
         "images": {"number": images, "of": len(samples), "list": sha256(arguments.list)},
         "results": results,
-        "peak_mib_at_1024x2048": peaks_at_full_size() if arguments.memory else None,
         "device": describe_device(torch.device("cpu"), arguments.threads),
         "revision": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
     }
@@ -182,7 +202,6 @@ def parse() -> argparse.Namespace:
     add("--images", type=int, default=4, help="spread over the list")
     add("--threads", type=int, default=torch.get_num_threads())
     add("--contenders", nargs="+", default=CONTENDERS, choices=CONTENDERS, help="the first is what others are held to")
-    add("--memory", action="store_true", help="also peak memory at 1024×2048 with 19 and 150 classes; takes minutes")
     add("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     add("--peak", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -1,10 +1,15 @@
 """Peak memory of scoring one image of 1024×2048 in the four modes, with a net that itself needs next to nothing.
 
-python -m bench.memory ours 19
+    python -m bench.memory             all four figures, some minutes; bench/memory.json
+    python -m bench.memory ours 19     one of them, in this process
+
+A figure is that of a process of its own. Where a limit is set (ulimit -v), a
+process that reaches it counts as "not enough memory".
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -17,10 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import plain
+from segcore.deploy.timing import describe_device
 from segcore.evaluate.engine import predict_together
 from segcore.evaluate.modes import modes_for
+from segcore.files import write_json
 
 SIZE, CROP, CLASSES, BATCH = (1024, 2048), (1024, 1024), (19, 150), 4
+CONTENDERS = ("plain", "ours")
 MODES = ("ss", "ssc", "msf", "mscf")
 SCALES = (1.0, 1.75)  # the smaller ones cost time and no memory
 
@@ -60,9 +68,9 @@ def peak_mib() -> int:
     return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) // 1024
 
 
-def peaks_at_full_size(contenders: tuple[str, ...] = ("plain", "ours")) -> dict[str, dict[str, int | str]]:
+def measure() -> dict[str, dict[str, int | str]]:
     """MiB by contender and number of classes; "not enough memory" where the process was ended for it."""
-    return {contender: {str(number): _child(contender, number) for number in CLASSES} for contender in contenders}
+    return {contender: {str(number): _child(contender, number) for number in CLASSES} for contender in CONTENDERS}
 
 
 def _child(contender: str, num_classes: int) -> int | str:
@@ -71,21 +79,32 @@ def _child(contender: str, num_classes: int) -> int | str:
     return int(ended.stdout) if ended.returncode == 0 else "not enough memory"
 
 
-def main(contender: str, num_classes: int) -> None:
-    """Scores the image, then prints the peak."""
-    net, modes, statistics = (
-        CheapNet(num_classes).eval(),
-        modes_for(MODES, crop=CROP, scales=SCALES),
-        {"mean": [0.5], "std": [0.2]},
-    )
-    if contender == "plain":
-        samples = OneImage(num_classes)
-        for mode in modes:
-            plain.predict(net, samples, 0, mode, statistics, BATCH, nullcontext)
-    else:
+def score(contender: str, num_classes: int) -> None:
+    """Scores the image in all modes."""
+    net = CheapNet(num_classes).eval()
+    modes, statistics = modes_for(MODES, crop=CROP, scales=SCALES), {"mean": [0.5], "std": [0.2]}
+    if contender == "ours":
         list(predict_together(net, torch.zeros(3, *SIZE), SIZE, modes, num_classes, BATCH))
-    print(peak_mib())
+        return
+    for mode in modes:
+        plain.predict(net, OneImage(num_classes), 0, mode, statistics, BATCH, nullcontext)
+
+
+def main() -> None:
+    """Measures what the command line says; prints it, and writes it where it is all."""
+    if sys.argv[1:]:
+        score(sys.argv[1], int(sys.argv[2]))
+        print(peak_mib())
+        return
+    report = {
+        "protocol": {"size": SIZE, "modes": MODES, "scales": SCALES, "crop": CROP, "batch": BATCH},
+        "peak_mib": measure(),
+        "device": describe_device(torch.device("cpu"), torch.get_num_threads()),
+        "revision": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
+    }
+    write_json(Path(__file__).with_suffix(".json"), report)
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main()

@@ -18,6 +18,7 @@ from segcore.data.datasets import Samples, write_list
 from segcore.data.labels import TABLES
 from segcore.data.transforms import normalise
 from segcore.evaluate.modes import modes_for
+from segcore.evaluate.network import scoring_form
 from segcore.models import build_model
 from tests.evaluate.tiny import TinyNet, predict
 
@@ -64,6 +65,14 @@ def test_the_report_says_what_was_measured(
         folder / "model.pt", ModelFile("bisenetv2", 11, net.state_dict(), STATISTICS, TABLES["camvid"], block)
     )
     monkeypatch.setattr(bench, "_peak", lambda contender: 1)
+    opened = []
+
+    def open_engine(*asked: object) -> torch.nn.Module:
+        """In place of an export, which takes seconds and has tests of its own."""
+        opened.append(asked[1:])
+        return scoring_form(asked[0].network())
+
+    monkeypatch.setattr(bench, "open_engine", open_engine)
     words = ["--weights", "model.pt", "--list", "val.csv", "--out", "out.json"]
     monkeypatch.setattr("sys.argv", ["bench", *words, "--images", "2", "--threads", "1"])
     monkeypatch.chdir(folder)
@@ -71,8 +80,13 @@ def test_the_report_says_what_was_measured(
     report = json.loads((folder / "out.json").read_text())
     assert report == json.loads(capsys.readouterr().out)
     assert report["protocol"]["modes"] == ["ss", "msf"] and report["images"]["number"] == 2
+    plainly = report["results"]["plain"]["miou"]
     for name, result in report["results"].items():
         assert 0 < result["parts"]["forward"] < result["seconds_per_image"]
         assert set(result["miou"]) == {"ss", "msf"}
         assert (result["pixels_changed"] == 0) if name == "plain" else (result["times_as_fast"] > 0)
+        expected = {mode: 100 * (value - plainly[mode]) for mode, value in result["miou"].items()}
+        assert result["miou_points_off"] == pytest.approx(expected, abs=1e-3)
     assert report["results"]["fp32"]["pixels_changed"] < 1e-3
+    assert opened == [("openvino", "fp32"), ("openvino", "bf16")]
+    assert report["results"]["openvino-bf16"]["backend"] == "openvino"

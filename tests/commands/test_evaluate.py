@@ -108,6 +108,14 @@ def test_defaults_come_from_the_model_file_and_words_go_before_them(folder: Path
     assert (protocol["scales"], protocol["crop"], protocol["stride"]) == ([1.0], [16, 32], [11, 22])
 
 
+def test_a_file_without_modes_gets_those_of_its_network_and_says_so(
+    folder: Path, model: ModelFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model_file(Path("model.pt"), ModelFile(**{**vars(model), "provenance": {"dataset": "minicity"}}))
+    assert main(words()) == 0
+    assert "names no modes; scoring ss, usual for bisenetv2 on minicity" in capsys.readouterr().err
+
+
 def test_an_unknown_setting_in_the_model_file_is_not_skipped(
     folder: Path, model: ModelFile, capsys: pytest.CaptureFixture[str]
 ) -> None:

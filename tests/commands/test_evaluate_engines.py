@@ -93,6 +93,18 @@ def test_a_file_of_one_size_is_scored_where_it_fits_and_other_modes_are_refused_
     assert "mode 'seg50' shows the net 32×48, and the file takes 64×96 only" in capsys.readouterr().err
     assert evaluate("classes.onnx", "--modes", "msf", "--scales", "1.0")[0] == 1
     assert "the file gives finished class maps; export it with logits" in capsys.readouterr().err
+    assert evaluate("any.onnx", "--modes", "ade_ss")[0] == 1
+    assert "mode 'ade_ss' wants logits at the label's size" in capsys.readouterr().err
+
+
+def test_modes_of_its_own_block_that_a_file_does_not_fit_are_left_out_aloud(evaluate, place, capsys):
+    proto = onnx.load(place / "fixed.onnx")
+    about = json.loads(proto.metadata_props[0].value)
+    for modes, code in ((["ss", "seg50"], 0), (["seg50"], 1)):
+        proto.metadata_props[0].value = json.dumps(about | {"evaluate": {"modes": modes}})
+        onnx.save(proto, place / "own.onnx")
+        assert evaluate("own.onnx")[0] == code
+        assert ("left out: mode 'seg50' shows the net 32×48" in capsys.readouterr().err) == (code == 0)
 
 
 @pytest.mark.parametrize("name", ["any.onnx", "any.xml", "fixed.onnx"])
