@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="picture, folder, video, or the number of a camera")
-    add("--weights", type=Path, required=True, metavar="F", help="a model.pt, or an exported .onnx or .xml (OpenVINO)")
+    add("--weights", type=Path, required=True, metavar="F", help="a model.pt, or an exported file")
     add("--out", type=Path, default=Path("predictions"), metavar="DIR", help="for the results; default: predictions")
     add("--visualize", action="store_true", help="pictures also as overlays with a legend; videos always are")
     add("--opacity", type=_share, default=0.5, metavar="F", help="of the colours in overlays, 0 … 1; default: 0.5")
