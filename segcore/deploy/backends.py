@@ -6,9 +6,8 @@ ExportError with the reason why this machine cannot. Runtimes are imported only 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,97 +15,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segcore.deploy.export import DTYPES, INPUT, DeployGraph, export_onnx, require
+from segcore.deploy.case import Case, Runner
+from segcore.deploy.export import INPUT, require
+from segcore.deploy.in_torch import open_compiled, open_cuda_graph, open_torch
 from segcore.deploy.tensorrt import BuildSettings, Profile, Session, build_engine, load_library, open_session
 from segcore.errors import CheckpointError, ExportError
-from segcore.machine import cpu_has_bf16
 
-PRECISIONS = ("fp32", "bf16")
 Infer = Callable[[np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Case:
-    """What is to be run: a graph at one size and batch.
-
-    Args:
-        graph: in eval mode, on `device`, with output "argmax".
-        size: height and width in pixels.
-        batch: images per run.
-        device: "cpu" or a CUDA device.
-        threads: CPU threads every backend gets.
-        folder: existing folder for the exported file.
-    """
-
-    graph: DeployGraph
-    size: tuple[int, int]
-    batch: int
-    device: torch.device
-    threads: int
-    folder: Path
-
-    @cached_property
-    def onnx(self) -> Path:
-        """The graph as ONNX file, exported at first use and shared by the backends."""
-        path = self.folder / f"{self.size[0]}x{self.size[1]}_b{self.batch}.onnx"
-        export_onnx(self.graph, path, self.size, self.batch)
-        return path
-
-
-@dataclass(frozen=True)
-class Runner:
-    """A graph made ready by one backend.
-
-    Args:
-        place: float32 batch×3×H×W images on the CPU -> the same in the memory and layout the backend reads.
-        infer: placed images -> class map, finished when it returns. This alone is timed.
-        read: that class map -> int32 batch×H×W array.
-    """
-
-    place: Callable[[Tensor], Any]
-    infer: Callable[[Any], Any]
-    read: Callable[[Any], np.ndarray] = np.array  # a copy, for a runtime may reuse its output memory
-
-    def __call__(self, images: Tensor) -> np.ndarray:
-        """Class map int32 batch×H×W of float32 batch×3×H×W images."""
-        return self.read(self.infer(self.place(images)))
-
-
-def open_torch(case: Case, precision: str) -> Runner:
-    """PyTorch eager, channels last; bf16 is autocast."""
-    cuda = case.device.type == "cuda"
-    bf16 = precision == "bf16"
-    if bf16 and not (torch.cuda.is_bf16_supported() if cuda else cpu_has_bf16()):
-        raise ExportError("this processor has no bf16 arithmetic")
-
-    def place(images: Tensor) -> Tensor:
-        return images.to(case.device, memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def infer(images: Tensor) -> Tensor:
-        # TF32 would pass for fp32 on recent GPUs.
-        with (
-            torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False),
-            torch.autocast(case.device.type, torch.bfloat16, enabled=bf16),
-        ):
-            classes = case.graph(images)
-        if cuda:
-            torch.cuda.synchronize(case.device)
-        return classes
-
-    return Runner(place, infer, lambda classes: classes.cpu().numpy())
-
-
 def open_onnxruntime(case: Case, precision: str) -> Runner:
-    """ONNX Runtime on the CPU, which computes in float32."""
+    """ONNX Runtime on the CPU, in float32 or int8."""
     _cpu_only("onnxruntime", case.device)
-    return Runner(Tensor.numpy, load_onnxruntime(case.onnx, precision, case.threads))
+    _onnxruntime_computes(precision)
+    path, optimized = case.file(precision), case.folder / "optimized.onnx"
+    infer = load_onnxruntime(path, precision, case.threads, optimized)
+    return Runner(Tensor.numpy, infer, computes=_operators(optimized), file=path)
 
 
 def open_openvino(case: Case, precision: str) -> Runner:
     """OpenVINO on the CPU, one stream, no copies of input and output."""
     _cpu_only("openvino", case.device)
-    return Runner(Tensor.numpy, load_openvino(case.onnx, precision, case.threads, share_outputs=True))
+    path = case.file(precision)
+    compiled = compile_openvino(path, precision, case.threads, case.shape)
+    types = convolution_types(compiled)
+    if precision == "int8" and not types.keys() & {"i8", "u8"}:
+        raise ExportError("openvino computes no convolution of it in eight bits here")
+    computes = ", ".join(f"{count} convolutions {kind}" for kind, count in sorted(types.items()))
+    return Runner(Tensor.numpy, _openvino_infer(compiled, share_outputs=True), computes=computes, file=path)
 
 
 def open_tensorrt(case: Case, precision: str) -> Runner:
@@ -114,32 +50,39 @@ def open_tensorrt(case: Case, precision: str) -> Runner:
     load_library()
     if case.device.type != "cuda":
         raise ExportError("tensorrt needs a CUDA device")
-    onnx, path = case.onnx, case.folder / f"{precision}_{case.size[0]}x{case.size[1]}_b{case.batch}.engine"
-    if precision != "fp32":
-        onnx = path.with_suffix(".onnx")
-        export_onnx(DeployGraph(case.graph.net, dtype=DTYPES[precision]).eval(), onnx, case.size, case.batch)
-    shape = (case.batch, 3, *case.size)
-    build_engine(onnx, path, Profile(shape, shape, shape), BuildSettings(timing_cache=case.folder / "timing.cache"))
+    path = case.file(precision, typed=True)
+    if path.suffix == ".onnx":
+        onnx, path = path, path.with_suffix(".engine")
+        settings = BuildSettings(timing_cache=case.folder / "timing.cache")
+        build_engine(onnx, path, Profile(case.shape, case.shape, case.shape), settings)
     session = Session(path)
-    return Runner(session.place, session.infer, lambda classes: classes.cpu().numpy())
+    return Runner(session.place, session.infer, lambda classes: classes.cpu().numpy(), precision, path)
 
 
 # What runs a file, for images in and out as NumPy arrays.
 
 
-def load_onnxruntime(path: Path, precision: str, threads: int) -> Infer:
-    """An ONNX file in ONNX Runtime on the CPU, which computes in float32.
+def load_onnxruntime(path: Path, precision: str, threads: int, optimized: Path | None = None) -> Infer:
+    """An ONNX file in ONNX Runtime on the CPU.
+
+    Args:
+        path: the file.
+        precision: "fp32", or "int8" of a file that is so.
+        threads: CPU threads.
+        optimized: gets the graph that is really run.
 
     Raises:
         ExportError: the package is missing, or another precision is wanted.
         CheckpointError: the file is damaged.
     """
     onnxruntime = require("onnxruntime")
-    if precision != "fp32":
-        raise ExportError(f"onnxruntime has no {precision} convolutions on a CPU")
+    _onnxruntime_computes(precision)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # no warning that an optimised graph belongs to this machine
+    if optimized:
+        options.optimized_model_filepath = str(optimized)
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen kinds without a common name
@@ -147,24 +90,46 @@ def load_onnxruntime(path: Path, precision: str, threads: int) -> Infer:
     return lambda images: session.run(None, {INPUT: images})[0]
 
 
+def _onnxruntime_computes(precision: str) -> None:
+    if precision not in ("fp32", "int8"):
+        raise ExportError(f"onnxruntime has no {precision} convolutions on a CPU")
+
+
+def _operators(optimized: Path) -> str:
+    """How many convolutions of a graph are in which arithmetic."""
+    nodes = require("onnx").load(optimized).graph.node
+    eight = sum("Conv" in node.op_type and node.op_type.startswith("QLinear") for node in nodes)
+    rest = sum("Conv" in node.op_type and not node.op_type.startswith("QLinear") for node in nodes)
+    return ", ".join(f"{n} convolutions {kind}" for n, kind in ((rest, "f32"), (eight, "u8")) if n)
+
+
 def load_openvino(path: Path, precision: str, threads: int, share_outputs: bool = False) -> Infer:
-    """An ONNX or OpenVINO file in OpenVINO on the CPU, one stream.
+    """An ONNX or OpenVINO file in OpenVINO on the CPU; each result may be overwritten by the next if `share_outputs`.
+
+    Arguments and errors as `compile_openvino`.
+    """
+    return _openvino_infer(compile_openvino(path, precision, threads), share_outputs)
+
+
+def compile_openvino(path: Path, precision: str, threads: int, shape: tuple[int, ...] | None = None) -> Any:
+    """An ONNX or OpenVINO file as OpenVINO's compiled model on the CPU, with one stream.
 
     Args:
         path: the file.
-        precision: "fp32" or "bf16".
+        precision: "fp32" or "bf16"; "int8" of a file that is so, whose other parts compute in float32.
         threads: CPU threads.
-        share_outputs: each result may be overwritten by the next.
+        shape: of the images; for a file that takes others too, which is faster for one.
 
     Raises:
         ExportError: the package is missing, or the processor does not compute in that precision.
         CheckpointError: the file is damaged.
     """
     openvino = require("openvino")
-    core = openvino.Core()
+    core, wanted = openvino.Core(), {"fp32": "f32", "bf16": "bf16", "int8": "f32"}.get(precision)
+    if wanted is None:
+        raise ExportError(f"openvino does not compute in {precision} on a CPU")
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise ExportError("this processor has no bf16 arithmetic")
-    wanted = {"fp32": "f32", "bf16": "bf16"}[precision]
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -172,12 +137,27 @@ def load_openvino(path: Path, precision: str, threads: int, share_outputs: bool 
         "INFERENCE_PRECISION_HINT": wanted,
     }
     try:
-        compiled = core.compile_model(path, "CPU", settings)
+        model = core.read_model(path)
+        if shape and model.is_dynamic():
+            model.reshape(list(shape))
+        compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: openvino cannot read it: {str(error).strip().splitlines()[-1]}") from None
     used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if used != wanted:  # a hint may be overruled, and then the figure would carry the wrong name
         raise ExportError(f"openvino computes in {used} here, not in {wanted}")
+    return compiled
+
+
+def convolution_types(compiled: Any) -> Counter[str]:
+    """How many convolutions of a compiled model are computed in which type, such as f32, bf16, u8."""
+    about = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ordered_ops()]
+    return Counter(
+        str(info["runtimePrecision"].astype(str)) for info in about if "Conv" in info["layerType"].astype(str)
+    )
+
+
+def _openvino_infer(compiled: Any, share_outputs: bool) -> Infer:
     request = compiled.create_infer_request()
     return lambda images: request.infer({INPUT: images}, share_inputs=True, share_outputs=share_outputs)[0]
 
@@ -195,6 +175,8 @@ def _cpu_only(backend: str, device: torch.device) -> None:
 
 BACKENDS: dict[str, Callable[[Case, str], Runner]] = {
     "torch": open_torch,
+    "torch-compile": open_compiled,
+    "torch-cudagraph": open_cuda_graph,
     "onnxruntime": open_onnxruntime,
     "openvino": open_openvino,
     "tensorrt": open_tensorrt,

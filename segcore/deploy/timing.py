@@ -52,28 +52,65 @@ class Timing:
         return {name: round(float(value), 4) for name, value in numbers.items()}
 
 
+Clock = Callable[[], float]
+Stopwatch = Callable[[Callable[[], object]], float]
+
+
 def time_runs(
-    run: Callable[[], object], warmup: float, seconds: float, clock: Callable[[], float] = time.perf_counter
+    run: Callable[[], object],
+    warmup: float,
+    seconds: float,
+    clock: Clock = time.perf_counter,
+    *,
+    least: int = MINIMUM_SAMPLES,
+    stopwatch: Stopwatch | None = None,
 ) -> Timing:
     """Runs `run` for at least `warmup` seconds (once at least), then times single runs.
 
-    There are as many samples as it takes to add up to `seconds`, and 20 at least. `run` must return only when its
-    work is finished.
+    Args:
+        run: returns only when its work is finished.
+        warmup: seconds.
+        seconds: there are as many samples as it takes to add up to this.
+        clock: seconds.
+        least: samples there are in any case.
+        stopwatch: gives the seconds of one run; by default those that pass on the clock.
     """
+    warm = warm_up(run, warmup, clock)
+    samples: list[float] = []
+    total = 0.0
+    while total < seconds or len(samples) < least:
+        samples.append(stopwatch(run) if stopwatch else _passed(run, clock))
+        total += samples[-1]
+    return Timing(samples, warm)
+
+
+def warm_up(run: Callable[[], object], seconds: float, clock: Clock = time.perf_counter) -> float:
+    """Runs `run` until that time is over, once at least; the seconds it took."""
     start = clock()
     while True:
         run()
-        warm = clock() - start
-        if warm >= warmup:
-            break
-    samples: list[float] = []
-    total = 0.0
-    while total < seconds or len(samples) < MINIMUM_SAMPLES:
-        before = clock()
+        if (passed := clock() - start) >= seconds:
+            return passed
+
+
+def cuda_events(device: torch.device) -> Stopwatch:
+    """A stopwatch that reads the GPU's own clock: from before the first kernel of a run until after its last."""
+
+    def seconds(run: Callable[[], object]) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record(torch.cuda.current_stream(device))
         run()
-        samples.append(clock() - before)
-        total += samples[-1]
-    return Timing(samples, warm)
+        end.record(torch.cuda.current_stream(device))
+        end.synchronize()
+        return start.elapsed_time(end) / 1000
+
+    return seconds
+
+
+def _passed(run: Callable[[], object], clock: Clock) -> float:
+    before = clock()
+    run()
+    return clock() - before
 
 
 @contextlib.contextmanager

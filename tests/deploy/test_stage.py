@@ -12,10 +12,10 @@ import torch
 
 from pipeline import benchmark as benchmark_stage
 from pipeline.settings import write_yaml
-from segcore import deploy
 from segcore.checkpoint import ModelFile, save_model_file
 from segcore.data.labels import TABLES
 from segcore.data.store import Checksums, write_files
+from segcore.deploy import benchmark as module
 from segcore.files import sha256
 from segcore.models import build_model
 
@@ -30,18 +30,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("SEGCORE_DATA", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    lock = deploy.machine_lock
-    monkeypatch.setattr(deploy, "machine_lock", lambda: lock(path=tmp_path / "lock"))
+    lock = module.machine_lock
+    monkeypatch.setattr(module, "machine_lock", lambda: lock(path=tmp_path / "lock"))
 
     store, lists, rng = tmp_path / "data/tiny", tmp_path / "work/annotations", np.random.default_rng(0)
-    for folder in (store, lists):
+    for folder in (store / "labels", lists):
         folder.mkdir(parents=True)
     names = [f"{k}.png" for k in range(6)]
     for name in names:
         cv2.imwrite(str(store / name), rng.integers(0, 256, (48, 96, 3), dtype=np.uint8))
+        cv2.imwrite(str(store / "labels" / name), rng.integers(0, 11, (48, 96), dtype=np.uint8))
     checksums = Checksums(store, tmp_path / "memory.csv")
-    write_files(tmp_path / "work/fetch/files.csv", map(checksums.of, names))
-    (lists / "val.csv").write_text("".join(f"{name},{name}\n" for name in names))
+    write_files(tmp_path / "work/fetch/files.csv", map(checksums.of, [*names, *(f"labels/{n}" for n in names)]))
+    for part, chosen in (("val", names[:2]), ("train", names[2:])):
+        (lists / f"{part}.csv").write_text("".join(f"{name},labels/{name}\n" for name in chosen))
     TABLES["camvid"].write_csv(lists / "labels.csv")
 
     torch.manual_seed(0)

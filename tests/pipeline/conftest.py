@@ -20,7 +20,10 @@ PROJECT = Path(__file__).parents[2]
 SMALL = {
     "data": {"generate": {"train": 4, "val": 2, "height": 64, "width": 128}},
     "evaluate": {"crop": [64, 64], "scales": [0.5, 1.0]},
-    "benchmark": {"sizes": [[64, 128]], "seconds": 0.05, "warmup": 0.05, "backends": ["torch", "tensorrt"]},
+    "benchmark": {
+        **{"sizes": [[64, 128]], "seconds": 0.05, "warmup": 0.05, "backends": ["torch", "tensorrt"]},
+        "precisions": ["fp32"],
+    },
 }
 TRAIN = {"iterations": 2, "warmup": 1, "batch_size": 2, "crop": [32, 64], "checkpoint_every": 1, "log_every": 1}
 
