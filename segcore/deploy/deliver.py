@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from segcore.checkpoint import ModelFile, load_model_file
 from segcore.data.datasets import Samples
@@ -84,7 +86,7 @@ def export(
         for part in parts(new):
             part.replace(path.with_name(part.name))
     blocks = {name: about[name] for name in ("parity", "calibration") if name in about}
-    return {"file": str(path), "bytes": size, "sha256": sha256(path), "graph": vars(shape) | {}, **blocks}
+    return {"file": str(path), "bytes": size, "sha256": sha256(path), "graph": asdict(shape), **blocks}
 
 
 def _unstamped(path: Path, shape: GraphShape, file: ModelFile) -> EngineFile:
@@ -92,7 +94,7 @@ def _unstamped(path: Path, shape: GraphShape, file: ModelFile) -> EngineFile:
     return EngineFile(path, shape, **about)
 
 
-def _compare(network: Any, file: EngineFile, photographs: Sequence[np.ndarray] | None) -> dict[str, Any]:
+def _compare(network: nn.Module, file: EngineFile, photographs: Sequence[np.ndarray] | None) -> dict[str, Any]:
     source = "given" if photographs is not None else "drawn"
     chosen = photographs if photographs is not None else drawn_scenes()
     return {**compare(network, open_engine(file), chosen), "source": source, "backend": file.backends[0]}

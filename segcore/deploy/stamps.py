@@ -98,7 +98,7 @@ def _stamp_torch(path: Path, about: dict[str, Any], shape: GraphShape) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it reports on its own way of reading
         program = torch.export.load(path)
-    torch.export.save(program, path, extra_files={metadata.KEY: metadata.write(about, shape)})
+        torch.export.save(program, path, extra_files={metadata.KEY: metadata.write(about, shape)})
 
 
 def _read_torch(path: Path) -> str | None:
