@@ -20,6 +20,7 @@ from segcore.checkpoint import ModelFile, save_model_file
 from segcore.data.datasets import Samples, read_list
 from segcore.data.labels import TABLES, Label, LabelTable
 from segcore.data.lists import write_list
+from segcore.data.transforms import normalise
 from segcore.deploy import deliver, parity
 from segcore.deploy.calibration import Calibration
 from segcore.deploy.deliver import export
@@ -27,6 +28,7 @@ from segcore.deploy.engine import read_engine
 from segcore.deploy.metadata import GraphShape
 from segcore.deploy.stamps import read_stamp
 from segcore.errors import CheckpointError, DataError, ExportError
+from segcore.evaluate.predictions import read_prediction
 from segcore.files import sha256
 from segcore.models import build_model
 from tests.deploy import fake_tensorrt
@@ -121,9 +123,29 @@ def test_a_graph_of_the_cameras_pictures_gives_classes_at_the_cameras_size(net, 
     predictor, photograph = segcore.load_model(tmp_path / "net.onnx"), photographs[0]
     small = torch.nn.functional.interpolate
     with torch.no_grad():
-        image = torch.from_numpy(segcore.predict.normalise(photograph, *STATISTICS.values()))[None]
+        image = torch.from_numpy(normalise(photograph, *STATISTICS.values()))[None]
         expected = net(small(image, SIZE, mode="bilinear", antialias=True), (40, 70)).argmax(1)[0]
     assert (predictor.predict(photograph) == expected.numpy()).mean() > 0.98  # the file sees eight bits a channel
+
+
+def test_it_is_scored_in_the_mode_that_it_was_made_for(net, weights, photographs, tmp_path, capsys):
+    shape = GraphShape("argmax_resized", size=SIZE, batch=1, camera=(64, 128))
+    export(weights, tmp_path / "net.onnx", shape, photographs=photographs)
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / "image.png"), rng.integers(0, 256, (64, 128, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "label.png"), rng.integers(0, 5, (64, 128), np.uint8))
+    write_list(tmp_path / "val.csv", [("image.png", "label.png")])
+    words = ["evaluate", "--weights", tmp_path / "net.onnx", "--list", tmp_path / "val.csv", "--root", tmp_path]
+    assert main([*map(str, words), "--modes", "seg50", "--out", str(tmp_path / "out")]) == 0
+    image = cv2.imread(str(tmp_path / "image.png"))[..., ::-1]
+    with torch.no_grad():
+        given = torch.from_numpy(normalise(image, *STATISTICS.values()))[None]
+        half = torch.nn.functional.interpolate(given, SIZE, mode="bilinear", align_corners=True)
+        expected = net(half, (64, 128)).argmax(1)[0].numpy()
+    found = read_prediction(next((tmp_path / "out/predictions").rglob("*.png")))
+    assert (found == expected).mean() > 0.999
+    assert main([*map(str, words), "--modes", "ss", "--out", str(tmp_path / "other")]) == 1
+    assert "mode 'ss' shows the net 64×128, and the file takes 32×64 only" in capsys.readouterr().err
 
 
 def test_int8_says_what_it_was_calibrated_on(weights, lists, photographs, tmp_path):
