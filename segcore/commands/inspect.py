@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -25,11 +26,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from segcore.commands.arguments import positive, size
 from segcore.data.inspect import Report, inspect
 from segcore.data.inspect.places import find_lists, find_table
 from segcore.data.inspect.sheet import Augmentation, augmented_sheet, sample_sheet
 from segcore.data.inspect.survey import DECODED, Split, Survey
 from segcore.data.statistics import DATASETS, Statistics
+from segcore.data.transforms import Published
 from segcore.errors import DataError
 from segcore.files import atomic_write, write_json
 
@@ -66,9 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     augmented = parser.add_argument_group("what the net will see")
     add = augmented.add_argument
     add("--augment", action="store_true", help="also a picture of augmented samples, augmented.png")
-    add("--crop", type=_size, metavar="HxW", help="default: the commonest size, at most 512x1024")
+    add("--crop", type=size, metavar="HxW", help="default: the commonest size, at most 512x1024")
     add("--scales", nargs=2, type=_factor, default=(0.5, 2.0), metavar=("MIN", "MAX"), help="default: 0.5 2.0")
     add("--jitter", type=float, default=0.4, metavar="F", help="of brightness, contrast, saturation; default: 0.4")
+    add("--transform", choices=get_args(Published), default="bisenet", help="whose; default: bisenet")
+    add("--scale-steps", type=positive(int), metavar="N", help="so many factors, evenly spaced; default: any between")
     add("--seed", type=int, default=1, metavar="N", help="another one draws other crops")
 
 
@@ -122,7 +127,8 @@ def _augmentation(arguments: argparse.Namespace, survey: Survey) -> Augmentation
     sizes = sum((split.census.sizes for split in survey.splits.values()), Counter())
     common = map(int, sizes.most_common(1)[0][0].split("×")) if sizes else LARGEST_CROP
     crop = arguments.crop or tuple(min(pair) for pair in zip(common, LARGEST_CROP, strict=True))
-    return Augmentation(crop, tuple(sorted(arguments.scales)), arguments.jitter, arguments.seed)
+    how = (arguments.jitter, arguments.seed, arguments.transform, arguments.scale_steps)
+    return Augmentation(crop, tuple(sorted(arguments.scales)), *how)
 
 
 def _write_picture(path: Path, picture: np.ndarray) -> None:
@@ -209,14 +215,6 @@ def _findings(report: Report) -> RenderableType:
     return table
 
 
-def _size(text: str) -> tuple[int, int]:
-    """`512x1024` -> (512, 1024), H before W."""
-    height, width = (int(side) for side in text.split("x"))
-    if min(height, width) < 1:
-        raise ValueError
-    return height, width
-
-
 def _factor(text: str) -> float:
     value = float(text)
     if not 0 < value <= 8:
@@ -224,4 +222,4 @@ def _factor(text: str) -> float:
     return value
 
 
-_size.__name__, _factor.__name__ = "HxW", "factor of 0 … 8"  # as argparse's message has them
+_factor.__name__ = "factor of 0 … 8"  # as argparse's message has it

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from segcore.__main__ import main
-from segcore.data.datasets import read_list, write_list
+from segcore.data.datasets import Samples, read_list, write_list
 from segcore.data.labels import TABLES
 from segcore.data.odgt import measure, write_odgt
+from segcore.data.transforms import augment
 from segcore.visualize import overlay
 from tests.data.trees import picture
 
@@ -250,7 +251,18 @@ class TestWhatComesOut:
         assert np.array_equal(sheets[0], sheets[1]) and not np.array_equal(sheets[0], sheets[2])
         assert sheets[3].shape[0] < sheets[0].shape[0]
 
-    @pytest.mark.parametrize("words", [["--crop", "32"], ["--crop", "0x9"], ["--scales", "0", "1"], []])
+    def test_augmented_samples_are_those_of_the_transform_asked_for(self, lists, store):
+        words = ["--crop", "32x32", "--scales", "0.75", "0.75", "--transform", "stdc", "--scale-steps", "1"]
+        assert main(["inspect", "lists", "--augment", *words]) == 0
+        sheet, width = cv2.imread("inspection/augmented.png")[..., ::-1], 288
+        pair = Samples.read(Path("lists/train.csv")).pair(0)
+        image, _ = augment(*pair, (32, 32), (0.75, 0.75), 0.4, np.random.default_rng([1, 0, 0]), "stdc", 1)
+        shown = sheet[48:, 8 + width + 8 :][:width, :width]
+        assert np.array_equal(shown, cv2.resize(image, (width, width), interpolation=cv2.INTER_NEAREST))
+
+    @pytest.mark.parametrize(
+        "words", [["--crop", "32"], ["--crop", "0x9"], ["--scales", "0", "1"], ["--scale-steps", "0"], []]
+    )
     def test_wrong_usage_ends_with_two(self, store, words):
         with pytest.raises(SystemExit) as caught:
             main(["inspect", *(["camvid", *words] if words else [])])

@@ -13,7 +13,7 @@ from segcore.data.datasets import read_label_ids
 from segcore.data.inspect.findings import Report
 from segcore.data.inspect.survey import Pair, Survey
 from segcore.data.labels import IGNORE, UNKNOWN, LabelTable
-from segcore.data.transforms import augment
+from segcore.data.transforms import Published, augment
 from segcore.errors import DataError
 from segcore.visualize import INK, colorize, contact_sheet, fit_width, legend, overlay
 
@@ -34,6 +34,8 @@ class Augmentation:
     scales: tuple[float, float] = (0.5, 2.0)
     jitter: float = 0.4
     seed: int = 1
+    transform: Published = "bisenet"
+    scale_steps: int | None = None
 
 
 def sample_sheet(report: Report) -> np.ndarray:
@@ -79,7 +81,8 @@ def _draws(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for k in range(DRAWS):
         rng = np.random.default_rng([settings.seed, number, k])
-        yield augment(*pair, settings.crop, settings.scales, settings.jitter, rng)
+        how = (settings.transform, settings.scale_steps)
+        yield augment(*pair, settings.crop, settings.scales, settings.jitter, rng, *how)
 
 
 def _ignored(draws: list[tuple[np.ndarray, np.ndarray]]) -> str:
