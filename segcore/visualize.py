@@ -124,9 +124,12 @@ def fit_width(image: np.ndarray, width: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def encode(image: np.ndarray, suffix: str = ".png") -> bytes:
-    """The image file for H×W×3 RGB: `.png` for maps, `.jpg` for photographs."""
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 9] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]
+def encode(image: np.ndarray, suffix: str = ".png", compression: int = 9) -> bytes:
+    """The image file for H×W×3 RGB: `.png` for maps, `.jpg` for photographs.
+
+    A photograph as PNG takes a tenth of the time with `compression` 3, and an eighth more bytes.
+    """
+    options = [cv2.IMWRITE_PNG_COMPRESSION, compression] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]
     return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 

@@ -61,14 +61,18 @@ def _table(mode: str, rows: list[Difference]) -> Table:
         if row.difference is None:
             table.add_row(row.name, *sides, "–", "–", "absent")
         else:
-            table.add_row(row.name, *sides, f"{100 * row.difference:+.2f}", _range(row), row.verdict)
+            table.add_row(row.name, *sides, _points(row.difference), _range(row), row.verdict)
     return table
 
 
 def _range(row: Difference) -> str:
-    return " … ".join(f"{100 * end:+.2f}" for end in row.interval)
+    return " … ".join(map(_points, row.interval))
+
+
+def _points(difference: float) -> str:
+    return f"{round(100 * difference, 2) + 0.0:+.2f}"  # never -0.00
 
 
 def _sentence(mode: str, row: Difference, images: int) -> str:
-    points = f"B less A is {100 * row.difference:+.2f} points of mIoU, {_range(row)} in 95 % of {RESAMPLES} resamples"
+    points = f"B less A is {_points(row.difference)} points of mIoU, {_range(row)} in 95 % of {RESAMPLES} resamples"
     return f"{mode}: {row.verdict} on these {images} images. {points}."

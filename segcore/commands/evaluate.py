@@ -253,8 +253,9 @@ def write_extras(arguments: argparse.Namespace, samples: Samples, modes: list[Mo
             image, truth = samples.pair(i)
             for mode in modes:
                 prediction = read_prediction(prediction_path(folder, mode, name))
+                picture = side_by_side(image, truth, prediction, samples.labels.palette)
                 with atomic_write(prediction_path(arguments.visualize, mode, name)) as temporary:
-                    temporary.write_bytes(encode(side_by_side(image, truth, prediction, samples.labels.palette)))
+                    temporary.write_bytes(encode(picture, compression=3))
 
 
 def _run_on_each_device(devices: str, modes: list[Mode]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segcore.__main__ import main
+from segcore.commands.compare import _points
 from segcore.errors import DataError
 from segcore.evaluate.comparison import Evaluation, compare
 from segcore.evaluate.confusion import confusion_matrix, hits, iou, miou
@@ -52,6 +53,10 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 def verdict(a: Path, b: Path) -> dict[str, str | None]:
     return {row.name: row.verdict for row in compare(Evaluation.read(a), Evaluation.read(b), "ss")}
+
+
+def test_a_difference_of_nothing_has_no_minus() -> None:
+    assert [_points(value) for value in (-1e-6, 0.0, -0.0123)] == ["+0.00", "+0.00", "-1.23"]
 
 
 def test_equally_good_ones_cannot_be_told_apart(pair: tuple[Path, Path]) -> None:
