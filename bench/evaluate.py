@@ -3,8 +3,9 @@
     make bench-eval
     python -m bench.evaluate --weights model.pt --list val.csv --modes ss msf --images 8
 
-Each image is scored by every contender in turn, so that a busy machine slows all of them; seconds are the sum over the
-images. Peak memory is of child processes that score one image each. Written to bench/evaluate.json.
+Each image is scored by every contender in turn, so that a busy machine slows all of them; seconds are means over the
+images. Processor seconds, of all threads together, change less while other programs run. Peak memory is of child
+processes that score one image each, the export to a runtime included. Written to bench/evaluate.json.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ PARTS = {
     "_resize": "resize",
     "classes": "argmax",
 }
+# How a contender compares with the first, and in which figure.
+RATIOS = {"times_as_fast": "seconds_per_image", "times_less_processor": "processor_seconds_per_image"}
 
 
 class Clock:
@@ -84,6 +87,7 @@ class Contender:
         self.name, self.samples, self.modes, self.batch, self.clock = name, samples, modes, batch, Clock()
         self.statistics, self.backend, self.precision = file.normalisation, *CONTENDERS[name]
         self.net = self._network(file)
+        self.processor_seconds = 0.0
         self.matrices = {mode.name: np.zeros((file.num_classes,) * 2, np.int64) for mode in modes}
 
     def _network(self, file: ModelFile) -> nn.Module:
@@ -95,8 +99,10 @@ class Contender:
 
     def score(self, index: int) -> dict[str, np.ndarray]:
         """Class maps by mode."""
+        start = time.process_time()
         with self.clock("all"):
             found = self._plain(index) if self.name == "plain" else self._ours(index)
+        self.processor_seconds += time.process_time() - start
         label = self.samples.label(index)
         for mode, prediction in found.items():
             self.matrices[mode] += confusion_matrix(label, prediction, len(self.matrices[mode]))
@@ -125,6 +131,7 @@ class Contender:
             "backend": self.backend,
             "precision": self.precision,
             "seconds_per_image": total,
+            "processor_seconds_per_image": round(self.processor_seconds / images, 4),
             "parts": {**parts, "other": round(total - sum(parts.values()), 4)},
             "miou": {mode: round(miou(matrix)[0], 6) for mode, matrix in self.matrices.items()},
         }
@@ -143,11 +150,10 @@ def measure(contenders: list[Contender], indices: list[int]) -> dict[str, dict]:
     results = {contender.name: contender.result(len(indices)) for contender in contenders}
     first = next(iter(results.values()))
     for name, result in results.items():
-        result["times_as_fast"] = round(first["seconds_per_image"] / result["seconds_per_image"], 2)
+        result |= {ratio: round(first[seconds] / result[seconds], 2) for ratio, seconds in RATIOS.items()}
         result["pixels_changed"] = changed[name] / pixels
-        result["miou_points_off"] = {
-            mode: round(100 * (v - first["miou"][mode]), 3) for mode, v in result["miou"].items()
-        }
+        off = {mode: 100 * (value - first["miou"][mode]) for mode, value in result["miou"].items()}
+        result["miou_points_off"] = {mode: round(points, 3) for mode, points in off.items()}
     return results
 
 

@@ -291,6 +291,6 @@ def _table(results: dict[str, dict]) -> Table:
         table.add_column(title, justify="left" if title == "mode" else "right")
     for mode, found in results.items():
         miou, *numbers = (f"{100 * found[key]:.2f}" for key in ("miou", *scores.values()))
-        spread = " – ".join(f"{100 * end:.2f}" for end in found["miou_interval"])
+        spread = "–".join(f"{100 * end:.2f}" for end in found["miou_interval"])  # one word: it is not broken in two
         table.add_row(mode, miou, spread, str(found["classes_averaged"]), *numbers, str(found["images"]))
     return table
