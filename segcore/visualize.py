@@ -30,6 +30,7 @@ INK = "#1f2328"  # text and axes; `figure_svg` turns it into the colour of the t
 MUTED = "#8b949e"
 BLUE, ORANGE, GREEN = "#2f7fd0", "#d9822b", "#3f9e5f"  # readable on white and on near-black alike
 MOST_CLASSES_NAMED = 24  # in the legend below a picture
+GAP = 4  # pixels between pictures that stand side by side
 MOST_CLASSES_WITH_TEXT = 40  # beyond that the cells of a confusion matrix are smaller than a digit
 
 
@@ -111,8 +112,9 @@ def difference(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def side_by_side(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Photograph H×W×3 | label H×W | prediction H×W in one picture H×3W×3; ignored pixels are black."""
-    return np.hstack([image, colorize(truth, palette), colorize(prediction, palette)])
+    """Photograph H×W×3 | label H×W | prediction H×W in one picture, white between them; ignored pixels are black."""
+    gap = np.full((len(image), GAP, 3), 255, np.uint8)
+    return np.hstack([image, gap, colorize(truth, palette), gap, colorize(prediction, palette)])
 
 
 def fit_width(image: np.ndarray, width: int) -> np.ndarray:

@@ -122,8 +122,10 @@ def test_histogram_counts_every_image_once() -> None:
 def test_side_by_side_shows_all_three_at_full_size() -> None:
     image, truth, guess = np.full((2, 3, 3), 9, np.uint8), np.full((2, 3), 255, np.uint8), np.ones((2, 3), np.uint8)
     picture = visualize.side_by_side(image, truth, guess, PALETTE)
-    assert picture.shape == (2, 9, 3)
-    assert [picture[0, x].tolist() for x in (0, 3, 6)] == [[9, 9, 9], [0, 0, 0], PALETTE[1].tolist()]
+    assert picture.shape == (2, 9 + 2 * 4, 3)
+    white = [255, 255, 255]
+    expected = [[9, 9, 9], white, [0, 0, 0], white, PALETTE[1].tolist()]
+    assert [picture[0, x].tolist() for x in (2, 3, 7, 10, 14)] == expected
 
 
 def test_figures_are_reproducible_and_free_of_links() -> None:

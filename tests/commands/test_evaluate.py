@@ -154,12 +154,12 @@ def test_pictures_show_image_truth_and_prediction(folder: Path) -> None:
     assert len(list(Path("seen/ss").iterdir())) == 3
     name = f"{FRAMES[2]}_leftImg8bit"
     seen = cv2.imread(f"seen/ss/{name}.png")[..., ::-1]
-    assert seen.shape == (32, 3 * 64, 3)
+    assert seen.shape == (32, 3 * 64 + 2 * 4, 3)
     assert np.array_equal(seen[:, :64], cv2.imread(f"images/{name}.png")[..., ::-1])
     truth = CITYSCAPES.to_train_ids(read_label_ids(Path(f"images/{FRAMES[2]}_labelIds.png")), "x")
     colors = np.vstack([CITYSCAPES.palette, np.zeros((237, 3), np.uint8)])
-    assert np.array_equal(seen[:, 64:128], colors[truth])
-    assert np.array_equal(seen[:, 128:], colors[read_label_ids(Path(f"evaluation/predictions/ss/{name}.png"))])
+    assert np.array_equal(seen[:, 68:132], colors[truth])
+    assert np.array_equal(seen[:, 136:], colors[read_label_ids(Path(f"evaluation/predictions/ss/{name}.png"))])
 
 
 def test_table_and_root_may_be_named_or_be_the_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
