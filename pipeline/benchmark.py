@@ -12,14 +12,13 @@ import sys
 from pipeline.settings import BENCHMARK, LISTS, TRAIN, params, section, stage, verified_images
 from segcore.checkpoint import load_model_file
 from segcore.data.datasets import Samples
-from segcore.deploy.accuracy import spread
-from segcore.deploy.benchmark import BenchmarkRecipe, benchmark, summary
+from segcore.deploy.benchmark import benchmark, summary
 from segcore.deploy.calibration import Calibration
+from segcore.deploy.deliver import spread
 from segcore.deploy.pictures import Pictures
+from segcore.deploy.recipe import BenchmarkRecipe
 from segcore.distributed import parse_devices
 from segcore.files import sha256, write_json
-
-IMAGES = 4
 
 
 @stage
@@ -51,7 +50,7 @@ def _training(recipe: BenchmarkRecipe) -> Calibration:
 
 def _pictures(training: Calibration, trained_on_all: bool) -> Pictures:
     samples = Samples.read(LISTS / "val.csv", verified_images())
-    photographs = [samples.image(index) for index in spread(len(samples), IMAGES)]
+    photographs = spread(samples)
     chosen = [training.samples.image(index) for index in training.chosen()]
     if trained_on_all:
         return Pictures(photographs, chosen, why="it was trained on the validation images too")

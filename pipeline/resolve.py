@@ -28,7 +28,7 @@ from pipeline.settings import (
 from segcore.checkpoint import plain
 from segcore.data.sources import DataRecipe
 from segcore.data.statistics import IMAGENET
-from segcore.deploy.benchmark import BenchmarkRecipe
+from segcore.deploy.recipe import BenchmarkRecipe
 from segcore.errors import RecipeError, did_you_mean
 from segcore.evaluate import EvaluateRecipe
 from segcore.models import family

@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": "classes for pictures, folders, videos and cameras: maps, overlays, a video",
     "evaluate": "score a model file on a list of images",
     "export": "a model file -> the file that is deployed, held against its model",
+    "benchmark": "how fast a model or an exported file is here, in every runtime, and what it scores",
     "compare": "two evaluations of the same images: is the difference more than chance?",
     "inspect": "look at a data set before anyone trains on it",
 }

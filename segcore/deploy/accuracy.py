@@ -17,7 +17,7 @@ from segcore.evaluate.engine import predict_together
 from segcore.evaluate.modes import Mode
 
 
-def spread(count: int, wanted: int) -> list[int]:
+def evenly(count: int, wanted: int) -> list[int]:
     """`wanted` places of a list of `count`, evenly spread, or all of them."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)).tolist()
 
@@ -39,7 +39,7 @@ def score(runner: Runner, case: Case, samples: Samples, wanted: int, mean: Any, 
         {"miou": fraction, "miou_images": how many}, or {"miou_reason": why it has none}.
     """
     classes = samples.labels.num_classes
-    total, chosen = np.zeros((classes, classes), np.int64), spread(len(samples), wanted)
+    total, chosen = np.zeros((classes, classes), np.int64), evenly(len(samples), wanted)
     net = _as_network(runner, case, classes)
     for index in chosen:
         image, label = samples.pair(index)

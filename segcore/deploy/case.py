@@ -60,7 +60,7 @@ class Case:
 
         Args:
             precision: "int8" is in the file; of the others the backend makes what it is asked for.
-            typed: fp16 and bf16 are in the file too, for a backend that computes in what the file says.
+            typed: fp16 and bf16 are in the file too and int8 is signed, for TensorRT, which computes in what it reads.
 
         Raises:
             ExportError: the graph cannot be exported; int8 without images to calibrate on.
@@ -70,7 +70,7 @@ class Case:
         if self.whole and not typed:
             return self._cut(precision)
         if precision == "int8":
-            return self._int8
+            return self._quantised(typed)
         return self._typed(precision) if typed and precision != "fp32" else self._float32
 
     @property
@@ -84,9 +84,10 @@ class Case:
         export_onnx(self._graph, path := self._path("fp32"), self.size, self.batch)
         return path
 
-    @cached_property
-    def _int8(self) -> Path:
-        quantize_onnx(self._float32, path := self._path("int8"), self.calibration)
+    def _quantised(self, for_tensorrt: bool) -> Path:
+        path = self._path("int8-signed" if for_tensorrt else "int8")
+        if not path.exists():
+            quantize_onnx(self._float32, path, self.calibration, for_tensorrt=for_tensorrt)
         return path
 
     def _typed(self, precision: str) -> Path:

@@ -17,9 +17,10 @@ from segcore.deploy import backends, in_torch
 from segcore.deploy import benchmark as module
 from segcore.deploy import case as case_module
 from segcore.deploy.backends import Case, Runner, open_openvino, open_torch
-from segcore.deploy.benchmark import BenchmarkRecipe, benchmark, summary
+from segcore.deploy.benchmark import benchmark, summary
 from segcore.deploy.export import DeployGraph
 from segcore.deploy.pictures import Pictures
+from segcore.deploy.recipe import BenchmarkRecipe
 from segcore.errors import ExportError, RecipeError
 
 QUICK = {"seconds": 0.01, "warmup": 0.005}
