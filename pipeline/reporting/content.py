@@ -7,13 +7,12 @@ from typing import Any
 from pipeline.reporting.examples import examples_section
 from pipeline.reporting.inputs import Run
 from pipeline.reporting.insight import insight_sections
-from pipeline.reporting.metrics import commands, digests, measured, versions
-from pipeline.reporting.page import Cell, KeyFigure, Notice, Page, Picture, Section, Table, Text
+from pipeline.reporting.metrics import commands, digests, versions
+from pipeline.reporting.page import Notice, Page, Picture, Section, Table
 from pipeline.reporting.scores import classes_section, confusion_section, result_section
-from pipeline.reporting.words import NONE, digits, duration, flat, percent, plain, setting, size
+from pipeline.reporting.speed import fastest, speed_section
+from pipeline.reporting.words import digits, duration, flat, plain, setting, size
 from segcore.visualize import curve_figure, figure_png, figure_svg
-
-BUSY = "The machine was busy with other work while this was measured: read the figures as lower bounds."
 
 
 def build_page(run: Run, photographs: bool) -> Page:
@@ -108,60 +107,6 @@ def training_section(run: Run) -> Section:
     caption = f"Each point is the mean since the point before; the last loss is {digits(run.curve['loss'][-1], 4)}."
     alt = "Training loss and learning rate over the iterations"
     return Section("Training", [Picture("curve.png", figure_svg(figure), figure_png(figure), alt, caption)])
-
-
-def fastest(run: Run) -> KeyFigure | None:
-    """The highest rate at batch 1 and the largest image measured, named with how it was reached."""
-    single = [row for row in measured(run) if row["batch"] == 1]
-    if not single:
-        return None
-    largest = max(row["size"][0] * row["size"][1] for row in single)
-    best = max((row for row in single if row["size"][0] * row["size"][1] == largest), key=lambda row: row["fps"])
-    device = run.speed["device"]["gpu"] or run.speed["device"]["cpu"]
-    how = f"{best['backend']} {best['precision']}, {size(best['size'])}, batch 1, {device}"
-    return KeyFigure("Fastest backend", f"{digits(best['fps'])} fps", how)
-
-
-def speed_section(run: Run) -> Section:
-    """Every backend asked for, with its numbers or the reason why it has none, and the device."""
-    header = ("backend", "precision", "H×W", "batch", "fps", "median ms", "p90 ms", "p99 ms", "runs", "same labels %")
-    rows = [_speed_row(row) for row in run.speed["results"]]
-    graph = run.speed.get("graph", {})
-    caption = (
-        f"fps is batch / median latency, from {graph.get('input', 'float32 N×3×H×W in memory')} to "
-        f"{graph.get('output', 'argmax')}; reading, resizing and drawing are not in it. `same labels` is the share of "
-        "pixels with the label that PyTorch float32 gives them."
-    )
-    table = Table(header, rows, "ll" + "r" * 8, caption)
-    return Section("Speed", [*_speed_notices(run), Text(_device(run.speed["device"])), table])
-
-
-def _speed_notices(run: Run) -> list[Notice]:
-    texts = []
-    if run.speed["device"].get("loaded"):
-        texts.append(BUSY)
-    if run.speed.get("graph", {}).get("checkpoint_sha256", run.checkpoint) != run.checkpoint:
-        texts.append("Measured on another checkpoint than the one scored; `dvc repro benchmark` measures this one.")
-    return [Notice(text) for text in texts]
-
-
-def _speed_row(row: dict[str, Any]) -> list[Cell | str]:
-    start = [row["backend"], row["precision"], size(row["size"]), str(row["batch"])]
-    if row["status"] != "measured":
-        return [*start, Cell(f"{row['status']}: {row.get('reason', 'no reason given')}", span=6)]
-    latency = row["latency_ms"]
-    times = [digits(latency.get(name)) for name in ("median", "p90", "p99")]
-    return [*start, digits(row["fps"]), *times, str(row.get("samples", NONE)), percent(row.get("argmax_agreement"))]
-
-
-def _device(device: dict[str, Any]) -> str:
-    gpu = f"GPU {device['gpu']}" if device.get("gpu") else "no GPU"
-    software = [device.get("os", NONE)]
-    software += [
-        f"{name} {device[name]}" for name in ("python", "torch", "onnxruntime", "openvino") if device.get(name)
-    ]
-    machine = f"{device['cpu']}, {device['threads']} threads, {gpu}"
-    return f"Device: {machine}; {', '.join(software)}; measured {device.get('date', NONE)}."
 
 
 def provenance_section(run: Run) -> Section:

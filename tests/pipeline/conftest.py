@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import report
-from pipeline.reporting import content, insight, scores
+from pipeline.reporting import content, insight, scores, speed
 from pipeline.settings import read_yaml, write_yaml
 from tests.pipeline.invented_run import make_run
 
@@ -172,7 +172,7 @@ def pages(reported: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 @pytest.fixture
 def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose earlier stages have run; the current folder. Figures are blank, for they take long to draw."""
-    for module in (content, insight, scores):
+    for module in (content, insight, scores, speed):
         monkeypatch.setattr(module, "figure_svg", lambda figure: "<svg></svg>")
         monkeypatch.setattr(module, "figure_png", lambda figure: b"")
     root = Path(shutil.copytree(template, tmp_path / "project"))

@@ -16,9 +16,11 @@ from pipeline.reporting import page
 from pipeline.reporting.content import build_page
 from pipeline.reporting.inputs import read_run
 from pipeline.reporting.metrics import write_metrics
+from pipeline.reporting.pareto import pareto_figure, pareto_front
 from pipeline.reporting.scores import image_miou
 from segcore.errors import DataError
 from segcore.files import sha256
+from segcore.visualize import figure_png
 from tests.pipeline.invented_run import LABELS, edit, edit_recipe, metrics, run_report, table
 
 INSIGHT = [f"insight-{name}.png" for name in ("confusions", "sizes", "distances", "images")]
@@ -70,6 +72,29 @@ def test_speed_has_three_digits_under_its_device_and_measured_rows_only(project:
     write_metrics(read_run(), Path("metrics"))
     speeds = {"torch_fp32_32x64_b1": 12.3, "openvino_bf16_32x64_b1": 1230.0}
     assert metrics("benchmark") == {"fps": {"xeon-2-threads": speeds}}
+
+
+def test_an_engine_stands_beside_its_own_score(project: Path) -> None:
+    torch_row, openvino_row, tensorrt_row = read_run().speed["results"]
+    times = {"network": 70.25, "classes": 81.0, "copies": 83.5, "encoded": 99.75}
+    torch_row |= {"times_ms": times, "miou": 0.5, "miou_lost": 0.0, "sensors": {"clock_mhz": 2600.0}}
+    openvino_row |= {"miou": 0.4921, "miou_lost": 0.0079, "file_mb": 3.456, "computes": "30 convolutions bf16"}
+    made = {"list": "train.csv", "seed": 1, "images": ["a", "b", "c", "d"]}
+    edit("work/benchmark.json", results=[torch_row, openvino_row, tensorrt_row], calibration=made)
+    _, markdown = run_report()
+    section = markdown[markdown.index("## Speed") : markdown.index("## Provenance")]
+    assert "| torch | fp32 | 32×64 | 1 | 12.3 | 70.2 | 81.0 | 83.5 | 99.8 | 50.00 | 0.00 | – |" in section
+    assert "| openvino | bf16 | 32×64 | 1 | 1230 | – | 0.810 | – | – | 49.21 | 0.79 | 3.46 |" in section
+    assert "| tensorrt | fp16 | 32×64 | 1 | not measured: tensorrt is not installed |" in section
+    assert "30 convolutions bf16" in section and "2600 MHz" in section
+    assert "calibrated on 4 training images of `train.csv`, seed 1: `a`, `b`, `c`, …" in section
+    assert Path("work/report/pictures/speed.png").exists()
+
+
+def test_pareto_front_leaves_out_what_another_engine_beats() -> None:
+    points = [(30.0, 0.5), (50.0, 0.5), (20.0, 0.6), (60.0, 0.4), (10.0, 0.55)]
+    assert [points[place] for place in pareto_front(points)] == [(20.0, 0.6), (50.0, 0.5), (60.0, 0.4)]
+    assert figure_png(pareto_figure("abcde", points, "fps", "mIoU %")).startswith(b"\x89PNG")
 
 
 def test_iou_rows_leave_out_absent_classes(project: Path) -> None:
