@@ -152,12 +152,24 @@ def test_other_versions_are_refused_with_the_reason(monkeypatch, version):
         tensorrt.load_library()
 
 
-def test_every_precision_is_typed_in_the_graph(net: nn.Module, tmp_path):
+def test_the_benchmark_builds_int8_in_the_form_that_tensorrt_reads(fake, net, tmp_path):
+    """Signed, symmetric, biases in floating point, weights with a pair of their own."""
     onnx = pytest.importorskip("onnx")
-    for precision, kind in {"fp16": "FLOAT16", "bf16": "BFLOAT16"}.items():
-        graph = DeployGraph(net, dtype=getattr(torch, {"fp16": "float16", "bf16": "bfloat16"}[precision]))
-        export_onnx(graph.eval(), tmp_path / "net.onnx", (16, 28), 1)
-        proto = onnx.load(tmp_path / "net.onnx")
-        weights = {onnx.TensorProto.DataType.Name(each.data_type) for each in proto.graph.initializer if each.dims}
-        assert kind in weights and "FLOAT" not in weights
-        assert proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    images = np.random.default_rng(0).normal(size=(1, 3, 16, 28)).astype(np.float32)
+    case = Case(DeployGraph(net), (16, 28), 1, torch.device("cuda"), 1, tmp_path, calibration=[images])
+    given = torch.from_numpy(images)
+    assert (open_tensorrt(case, "int8")(given) == DeployGraph(net)(given).numpy()).mean() > 0.9
+    graph = onnx.load(case.file("int8", typed=True)).graph
+    tensors = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(pairs) == 8  # of image and weight of two convolutions
+    assert all(tensors[node.input[2]].dtype == np.int8 and not tensors[node.input[2]].any() for node in pairs)
+
+
+def test_half_precision_is_typed_in_the_graph(net: nn.Module, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    export_onnx(DeployGraph(net, dtype=torch.float16).eval(), tmp_path / "net.onnx", (16, 28), 1)
+    proto = onnx.load(tmp_path / "net.onnx")
+    weights = {onnx.TensorProto.DataType.Name(each.data_type) for each in proto.graph.initializer if each.dims}
+    assert "FLOAT16" in weights and "FLOAT" not in weights
+    assert proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
