@@ -82,6 +82,21 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     return shown
 
 
+class Pressed:
+    """A predictor during whose n-th picture somebody presses Ctrl-C."""
+
+    labels = TABLE
+
+    def __init__(self, at: int) -> None:
+        self.at, self.calls = at, 0
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        if self.calls == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return np.zeros(image.shape[:2], np.uint8)
+
+
 def picture(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
     return cv2.resize(np.random.default_rng(seed).integers(0, 256, (4, 8, 3), np.uint8), size[::-1])
 
@@ -206,17 +221,8 @@ class TestPictures:
         found = json.loads(printed.out)
         assert found["frames"] == 2 and found["fps"] > 0 and "in/b.png" in found["failed"][0]
 
-    def test_ctrl_c_ends_what_was_begun(self, predict, predictor, monkeypatch, capsys) -> None:
-        class Pressed:
-            labels, calls = TABLE, 0
-
-            def predict(self, image: np.ndarray) -> np.ndarray:
-                Pressed.calls += 1
-                if Pressed.calls == 3:
-                    os.kill(os.getpid(), signal.SIGINT)
-                return np.zeros(image.shape[:2], np.uint8)
-
-        monkeypatch.setattr(command, "open_predictor", lambda *_: Pressed())
+    def test_ctrl_c_ends_what_was_begun(self, predict, monkeypatch, capsys) -> None:
+        monkeypatch.setattr(command, "open_predictor", lambda *_: Pressed(at=3))
         for k in range(40):
             put(f"in/{k:02}.png")
         assert predict("in") == 130
@@ -304,21 +310,13 @@ class TestCameras:
         assert len(frames) == 12 and 1 <= rate < 110  # as they came, not what a camera says
         assert len(names("out/ids/camera0")) == 12
 
-    def test_ctrl_c_is_its_usual_end(self, predict, camera, predictor, monkeypatch) -> None:
-        class Pressed:
-            labels, calls = TABLE, 0
-
-            def predict(self, image: np.ndarray) -> np.ndarray:
-                Pressed.calls += 1
-                if Pressed.calls == 4:
-                    os.kill(os.getpid(), signal.SIGINT)
-                return np.zeros(image.shape[:2], np.uint8)
-
-        monkeypatch.setattr(command, "open_predictor", lambda *_: Pressed())
+    def test_ctrl_c_is_its_usual_end(self, predict, camera, monkeypatch) -> None:
+        pressed = Pressed(at=4)
+        monkeypatch.setattr(command, "open_predictor", lambda *_: pressed)
         camera += [picture(seed) for seed in range(300)]
         assert predict("0") == 0
         frames, _ = read_video("out/overlays/camera0.mp4")
-        assert 4 <= len(frames) == Pressed.calls < 30
+        assert 4 <= len(frames) == pressed.calls < 30
 
     def test_no_camera(self, predict, camera, capsys) -> None:
         assert predict("1") == 1
