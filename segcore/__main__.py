@@ -82,6 +82,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, 120) - 2)
+        self._action_max_length = 14  # argparse forgets that commands are indented, and breaks the longest one's line
 
 
 def examples(text: str | None) -> list[str]:

@@ -2,8 +2,8 @@
 
     segcore benchmark --weights model.pt --size 512x1024 --list val.csv --calibration train.csv
     segcore benchmark --weights model.onnx --backend openvino
-    segcore benchmark --weights a.onnx b.onnx --backend openvino        which is faster, in turns: A B A B
-    segcore benchmark --weights model.pt --protocol coincheung          as published figures were measured
+    segcore benchmark --weights a.onnx b.onnx --backend openvino    # which is faster, in turns: A B A B
+    segcore benchmark --weights model.pt --protocol coincheung      # as published figures were measured
 
 A row that cannot be measured here says why. docs/numbers.md says how times are taken.
 """
