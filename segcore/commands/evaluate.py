@@ -141,7 +141,9 @@ def _settle_backend(arguments: argparse.Namespace, file: ModelFile | EngineFile)
     if arguments.backend != "torch":
         arguments.devices = "cpu" if arguments.devices == "auto" else arguments.devices
         if parse_devices(arguments.devices)[0] != "cpu":
-            raise RecipeError(f"{arguments.backend} runs on the CPU here; say --devices cpu, or cpu:N for N processes")
+            raise RecipeError(
+                f"{arguments.backend} takes images from the CPU; say --devices cpu, or cpu:N for N processes"
+            )
 
 
 def _network(arguments: argparse.Namespace, file: ModelFile | EngineFile, device: torch.device) -> nn.Module:

@@ -125,7 +125,7 @@ def words(report: dict[str, Any]) -> str:
     whose = "images of the list" if parity["source"] == "given" else "drawn scenes, no photographs: give --list"
     lines = [
         f"{report['file']}: {graph['precision']}, {report['bytes'] / 1e6:.1f} MB, sha256 {report['sha256']}",
-        f"  takes {graph['takes']}, {batch} images of {size}; gives {gives}",
+        f"  takes {graph['input']}, {batch} images of {size}; gives {gives}",
         f"  against the model in PyTorch, float32, on {parity['images']} {whose}:",
         f"    same class in {parity['argmax_agreement']:.3%} of the pixels (at least {parity['least_agreement']:.1%})",
     ]

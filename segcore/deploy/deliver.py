@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,7 @@ def export(
         for part in parts(new):
             part.replace(path.with_name(part.name))
     blocks = {name: about[name] for name in ("parity", "calibration") if name in about}
-    return {"file": str(path), "bytes": size, "sha256": sha256(path), "graph": asdict(shape), **blocks}
+    return {"file": str(path), "bytes": size, "sha256": sha256(path), "graph": metadata.graph(shape), **blocks}
 
 
 def _unstamped(path: Path, shape: GraphShape, file: ModelFile) -> EngineFile:

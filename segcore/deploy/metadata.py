@@ -65,9 +65,9 @@ def describe(model: ModelFile, sha256: str) -> dict[str, Any]:
     }
 
 
-def write(about: dict[str, Any], shape: GraphShape) -> str:
-    """The JSON text; equal content gives equal text."""
-    graph = {
+def graph(shape: GraphShape) -> dict[str, Any]:
+    """The block of this name."""
+    return {
         "output": shape.output,
         "batch": shape.batch,
         "largest_batch": shape.largest_batch,
@@ -77,7 +77,11 @@ def write(about: dict[str, Any], shape: GraphShape) -> str:
         "camera": shape.camera,
         "precision": shape.precision,
     }
-    return json.dumps({"format": FORMAT, **about, "graph": graph}, ensure_ascii=False)
+
+
+def write(about: dict[str, Any], shape: GraphShape) -> str:
+    """The JSON text; equal content gives equal text."""
+    return json.dumps({"format": FORMAT, **about, "graph": graph(shape)}, ensure_ascii=False)
 
 
 def read(text: str | None, path: Path) -> tuple[dict[str, Any], GraphShape]:
