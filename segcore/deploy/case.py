@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +78,9 @@ class Case:
             raise ExportError("only the backends that read the exported file run it")
         return self.graph
 
-    @cached_property
+    @property
     def _float32(self) -> Path:
-        export_onnx(self._graph, path := self._path("fp32"), self.size, self.batch)
-        return path
+        return self._exported(self._graph, "fp32")
 
     def _quantised(self, for_tensorrt: bool) -> Path:
         path = self._path("int8-signed" if for_tensorrt else "int8")
@@ -92,11 +90,17 @@ class Case:
 
     def _typed(self, precision: str) -> Path:
         graph = DeployGraph(self._graph.net, self._graph.output, dtype=DTYPES[precision]).eval()
-        export_onnx(graph, path := self._path(precision), self.size, self.batch)
+        return self._exported(graph, precision)
+
+    def _exported(self, graph: DeployGraph, precision: str) -> Path:
+        path = self._path(precision)
+        if not path.exists():
+            export_onnx(graph, path, self.size, self.batch)
         return path
 
     def _cut(self, precision: str) -> Path:
-        cut_argmax(self.whole.file(precision), path := self._path("int8" if precision == "int8" else "fp32"))
+        path = self._path("int8" if precision == "int8" else "fp32")
+        cut_argmax(self.whole.file(precision), path)
         return path
 
     def _path(self, precision: str) -> Path:

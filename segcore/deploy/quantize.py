@@ -68,7 +68,7 @@ def quantize_onnx(source: Path, target: Path, batches: Sequence[np.ndarray], *, 
             )
         except Exception as error:  # onnxruntime has a dozen kinds without a common name
             raise ExportError(
-                f"{source}: cannot be quantised: {(str(error) or repr(error)).splitlines()[0]}"
+                f"{source}: cannot be quantised: {' '.join((str(error) or repr(error)).split())}"
             ) from error
         proto = onnx.load(found)
     del proto.metadata_props[:]

@@ -79,14 +79,14 @@ class Bench:
     @cached_property
     def miou(self) -> float | None:
         """Its score, that the precisions are held against."""
-        return self._score(self._scored).get("miou") if self.net else None
+        return self.score(self._scored).get("miou") if self.net else None
 
     def row(self, backend: str, precision: str) -> dict[str, Any]:
         """One engine: compared, timed and scored, or why not."""
         row = {"backend": backend, "precision": precision, "size": list(self.size), "batch": self.batch}
         try:
             self._refuse_unfit(backend, precision)
-            runner = self._open(backend, precision)
+            runner = self.open(backend, precision)
             agreement = None
             if self.reference is not None:
                 agreement = round(float(np.mean(_class_maps(runner, self.images) == self.reference)), 6)
@@ -101,10 +101,11 @@ class Bench:
     def ready(self, backend: str, precision: str) -> Callable[[], object]:
         """One run on the first photographs."""
         self._refuse_unfit(backend, precision)
-        runner = self._open(backend, precision)
+        runner = self.open(backend, precision)
         return partial(runner.infer, runner.place(self.images[0]))
 
-    def _open(self, backend: str, precision: str) -> Runner:
+    def open(self, backend: str, precision: str) -> Runner:
+        """The engine, in class maps."""
         runner = BACKENDS[backend](self.case, precision)
         if self.net is None and self.subject.shape.output == "logits":
             return replace(runner, read=lambda logits, read=runner.read: read(logits).argmax(1))
@@ -160,7 +161,7 @@ class Bench:
 
     def _about(self, runner: Runner) -> dict[str, Any]:
         """What the engine is: its arithmetic, size on disk, score, and what the precision cost."""
-        about: dict[str, Any] = {"computes": runner.computes} | self._score(runner)
+        about: dict[str, Any] = {"computes": runner.computes} | self.score(runner)
         if runner.file:
             files = [runner.file, *([runner.file.with_suffix(".bin")] if runner.file.suffix == ".xml" else [])]
             about["file_mb"] = round(sum(file.stat().st_size for file in files) / 1e6, 3)
@@ -168,7 +169,8 @@ class Bench:
             about["miou_lost"] = round(self.miou - about["miou"], 6)
         return about
 
-    def _score(self, runner: Runner) -> dict[str, Any]:
+    def score(self, runner: Runner) -> dict[str, Any]:
+        """Its mIoU on the pictures' samples, see `segcore.deploy.accuracy.score`."""
         if self.pictures.samples is None:
             return {"miou_reason": self.pictures.why}
         return score(runner, self.case, self.pictures.samples, self.recipe.images, *self.statistics)
