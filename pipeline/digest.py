@@ -8,6 +8,7 @@ followed by reading import statements. What is looked up by name at run time (a 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import io
 import tokenize
@@ -25,13 +26,17 @@ def code_digest(modules: Iterable[str], root: Path = Path()) -> str:
         path = todo.pop()
         if path not in seen:
             seen.add(path)
-            todo += _imports(path, root)
+            package = path.relative_to(root).parent.parts
+            todo += [
+                file for name in _imported(path.read_text(encoding="utf-8"), package) for file in _files(name, root)
+            ]
     total = hashlib.sha256()
     for path in sorted(seen):
         total.update(f"{path.relative_to(root).as_posix()}\n{strip(path.read_text(encoding='utf-8'))}\n".encode())
     return total.hexdigest()[:16]  # short enough to be read in a diff
 
 
+@functools.cache  # one recipe has five digests, of much the same files
 def strip(source: str) -> str:
     """The source without comments, docstrings, blank lines and trailing spaces.
 
@@ -63,18 +68,18 @@ def _cut(lines: list[bytes], start: tuple[int, int], end: tuple[int, int]) -> No
     lines[last] = lines[last] + tail if last > first else head + tail
 
 
-def _imports(path: Path, root: Path) -> list[Path]:
-    package = path.relative_to(root).parent.parts
-    found: list[Path] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@functools.cache
+def _imported(source: str, package: tuple[str, ...]) -> tuple[str, ...]:
+    """Dotted names that a module of `package` imports; of `from a import b` both a and a.b, whatever b is."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [file for alias in node.names for file in _files(alias.name, root)]
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) + "." if node.level else ""
             module = (base + (node.module or "")).strip(".")
-            found += _files(module, root)
-            found += [file for alias in node.names for file in _files(f"{module}.{alias.name}", root)]
-    return found
+            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
 def _files(module: str, root: Path) -> list[Path]:

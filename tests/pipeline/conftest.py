@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ SMALL = {
         "precisions": ["fp32"],
     },
 }
+# What nobody should have to do twice.
+COMPUTED = {"fetch", "annotations", "weights", "train", "evaluate", "benchmark"}
 TRAIN = {"iterations": 2, "warmup": 1, "batch_size": 2, "crop": [32, 64], "checkpoint_every": 1, "log_every": 1}
 
 
@@ -55,6 +58,9 @@ class Clone:
         return made
 
     def _shrink(self) -> None:
+        # Loader processes take longer to start than these trainings take.
+        path = self.folder / "params.yaml"
+        path.write_text(path.read_text(encoding="utf-8").replace("workers: 2", "workers: 0"), encoding="utf-8")
         path = self.folder / "pipeline/datasets/minicity.yaml"
         content = read_yaml(path)
         for name, values in SMALL.items():
@@ -140,6 +146,76 @@ def clone(tmp_path_factory) -> Clone:
     made.git("add", "-A")
     made.git("commit", "-qm", "first run")
     return made
+
+
+@dataclass(frozen=True)
+class Ran:
+    """An experiment: what it was asked for, the stages that it ran, its scores and its recipe."""
+
+    name: str
+    settings: tuple[str, ...]
+    stages: list[str]
+    metrics: dict
+    recipe: dict
+
+
+@pytest.fixture(scope="session")
+def other_model(clone: Clone) -> Ran:
+    """A second model's experiment in `clone`, whose workspace is at its first run again."""
+    name, settings = "stdc1-lr-5e-05", ("-S", "model=stdc1", "-S", "override.lr=5e-5")
+    done = clone.dvc("exp", "run", "-n", name, *settings)
+    found = Ran(name, settings, stages_run(done), clone.metrics(), read_yaml(clone.folder / "recipe.yaml"))
+    clone.back()
+    return found
+
+
+@dataclass(frozen=True)
+class Team:
+    """People around one repository, with a remote of their own in the author's home, nothing in it yet.
+
+    Attributes:
+        author: has the first run in the workspace, and the experiment `other`, both in the cache.
+        hub: the repository that all of them clone.
+    """
+
+    author: Clone
+    other: Ran
+    hub: Path
+
+    @property
+    def store(self) -> Path:
+        """The folder that is the default remote."""
+        return self.author.home / "dvc-storage/segcore"
+
+    def member(self, name: str, *, home: Path | None = None, shares_cache: bool = False) -> Clone:
+        """One more clone; `home`: of somebody who does not see the default remote."""
+        made = Clone(self.hub.parent / name, home or self.author.home)
+        made.home.mkdir(exist_ok=True)
+        if home:
+            shutil.copy2(self.author.home / ".gitconfig", home)
+        self.author.git("clone", "-q", str(self.hub), str(made.folder))
+        if shares_cache:
+            shutil.copy2(self.author.folder / ".dvc/config.local", made.folder / ".dvc/config.local")
+            made.dvc("checkout")
+        return made
+
+    def digest_of(self, stage: str) -> str:
+        """md5 of a stage's folder: the object that lists its files."""
+        return read_yaml(self.author.folder / "dvc.lock")["stages"][stage]["outs"][0]["md5"]
+
+
+@pytest.fixture
+def team(clone: Clone, other_model: Ran, tmp_path: Path) -> Team:
+    """A team whose author has the runs of `clone`."""
+    hub, author = tmp_path / "hub.git", Clone(tmp_path / "author", tmp_path / "home")
+    author.home.mkdir()
+    shutil.copy2(clone.home / ".gitconfig", author.home)
+    clone.git("clone", "-q", "--bare", ".", str(hub))
+    clone.git("clone", "-q", str(hub), str(author.folder))
+    author.git("fetch", "-q", str(clone.folder), "refs/exps/*:refs/exps/*")
+    author.dvc("config", "--local", "cache.dir", str(clone.folder / ".dvc/cache"))
+    author.dvc("checkout")
+    return Team(author, other_model, hub)
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,21 @@ def test_overrides_reach_their_section():
     assert resolved["train"]["warmup"] == 10, "a trial run shorter than the warm-up gets a tenth of itself"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"model": "bisenet2"}, "unknown model 'bisenet2'; did you mean 'bisenetv2'"),
+        ({"dataset": "cityscape"}, "unknown dataset 'cityscape'; did you mean 'cityscapes'"),
+        ({"override": {"lr": -1}}, "params.yaml.override.lr"),
+        ({"override": {"modes": "ss+mscx"}}, "mscf"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(wanted, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        resolve(validate(Params, {"model": "bisenetv2", "dataset": "minicity", **wanted}, "params.yaml"))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "pipeline").glob("*/*.yaml")))
 def test_recipes_carry_a_comment_head(path):
     assert path.read_text().startswith("# ")
