@@ -9,13 +9,14 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import queue
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from rich.console import Console
@@ -26,7 +27,12 @@ from segcore.deploy.export import require
 from segcore.errors import SegcoreError
 from segcore.machine import cpu_has_bf16, free_disk, free_memory
 
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
 GIB = 2**30
+# Seconds for a remote to answer.
+PATIENCE = 20
 # Images, checkpoints of a few models, and the cache that holds both a second time.
 ROOM = 20 * GIB
 # A training of two loaders passes its batches through here.
@@ -52,8 +58,7 @@ def findings() -> Iterator[Finding]:
     yield _processor()
     yield _gpus()
     yield from _rooms()
-    yield _links()
-    yield _remote()
+    yield from _storage()
     yield _account()
     yield from _backends()
 
@@ -92,7 +97,9 @@ def _git() -> Iterator[Finding]:
         return
     missing = [key for key in ("user.name", "user.email") if not _output("git", "config", key)]
     if missing:
-        remedy = "`dvc exp run` fails without; " + ", ".join(f'`git config --global {key} "…"`' for key in missing)
+        remedy = "without, `dvc exp run` ends in an `unexpected error`; " + ", ".join(
+            f'`git config --global {key} "…"`' for key in missing
+        )
         yield Finding("git", "wrong", f"{' and '.join(missing)} not set", remedy)
     else:
         yield Finding("git", "ok", f"{_output('git', 'config', 'user.name')}, {_output('git', '--version')}")
@@ -127,7 +134,8 @@ def _gpus() -> Finding:
             "GPU", "doubt", "none that torch can use", "enough for minicity and CamVid; Cityscapes wants GPUs"
         )
     names = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return Finding("GPU", "ok", ", ".join(f"{gpu.name} ({gpu.total_memory / GIB:.0f} GiB)" for gpu in names))
+    cards = ", ".join(f"{gpu.name} ({gpu.total_memory / GIB:.0f} GiB)" for gpu in names)
+    return Finding("GPU", "ok", f"{cards}, CUDA {torch.version.cuda}")
 
 
 def _rooms() -> Iterator[Finding]:
@@ -142,40 +150,76 @@ def _rooms() -> Iterator[Finding]:
         yield Finding("shared memory", "doubt", f"{free / 2**20:.0f} MiB in {shared}", "enlarge it, or workers: 0")
 
 
-def _links() -> Finding:
-    cache = project_root() / ".dvc" / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cache) as file:
-        link = project_root() / f".doctor-{os.getpid()}"
-        try:
-            os.link(file.name, link)
-        except OSError:
-            return Finding("DVC cache", "doubt", "no links to it", "every checkpoint is stored twice")
-        link.unlink()
-    return Finding("DVC cache", "ok", f"{cache.resolve()}, linked")
-
-
-def _remote() -> Finding:
+def _storage() -> Iterator[Finding]:
+    """DVC's cache, and every remote that is configured."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
-            remote = repo.cloud.get_remote()
-            place, there = f"{remote.name}: {remote.path}", remote.fs.exists(remote.path)
-    except (DvcException, OSError, ImportError) as error:
-        return Finding(
-            "DVC remote", "doubt", str(error).splitlines()[0], "nothing can be shared; `dvc remote add` or .dvc/config"
-        )
+            yield _links(Path(repo.cache.local_cache_dir), repo.cache.local.cache_types)
+            for name in repo.config["remote"]:
+                yield _remote(name, lambda name=name: _look(repo, name))
+            if not repo.config["core"].get("remote"):
+                yield Finding(
+                    "DVC remote", "doubt", "none is the default", "nothing can be shared; `dvc remote add -d`"
+                )
+    except DvcException as error:
+        yield Finding("DVC", "wrong", str(error).splitlines()[0], "clone the project; .dvc/ belongs to it")
+
+
+def _links(cache: Path, wanted: Sequence[str]) -> Finding:
+    from dvc_objects.fs.generic import test_links
+    from dvc_objects.fs.local import localfs
+
+    cache.mkdir(parents=True, exist_ok=True)
+    here = project_root() / f".doctor-{os.getpid()}"
+    try:
+        kinds = test_links([kind for kind in wanted if kind != "copy"], localfs, str(cache), localfs, str(here))
+    except OSError as error:
+        return Finding("DVC cache", "wrong", f"{cache}: {error.strerror}", "`dvc cache dir` takes another folder")
+    if not kinds:
+        return Finding("DVC cache", "doubt", f"{cache}, copied", "every checkpoint is stored twice; same disk needed")
+    return Finding("DVC cache", "ok", f"{cache}, {kinds[0]}")
+
+
+def _look(repo: Repo, name: str) -> tuple[str, bool]:
+    """Where a remote is, and whether something is there."""
+    remote = repo.cloud.get_remote(name)
+    return f"{remote.fs.protocol}: {remote.path}", remote.fs.exists(remote.path)
+
+
+def _remote(name: str, look: Callable[[], tuple[str, bool]]) -> Finding:
+    topic, answers = f"DVC remote {name}", queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(look())
+        except Exception as error:  # every storage has exceptions of its own, for credentials too
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=PATIENCE)
+    except queue.Empty:
+        return Finding(topic, "doubt", f"no answer within {PATIENCE} s", "look at its address, network and server")
+    if isinstance(answer, Exception):
+        said = (str(answer) or type(answer).__name__).splitlines()[0]
+        return Finding(topic, "doubt", said, "package, address and credentials: docs/share-results.md")
+    place, there = answer
     if there:
-        return Finding("DVC remote", "ok", place)
-    return Finding("DVC remote", "doubt", f"{place} is not there yet", "the first `dvc push` makes it")
+        return Finding(topic, "ok", place)
+    return Finding(topic, "doubt", f"{place} is not there yet", "the first `dvc push` makes it")
 
 
 def _account() -> Finding:
     if image_root("cityscapes").is_dir():
         return Finding("Cityscapes", "ok", f"in {image_root('cityscapes')}")
-    return Finding("Cityscapes", "doubt", "not in the data store", "docs/reproduce-cityscapes.md")
+    missing = [name for name in ("CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD") if not os.environ.get(name)]
+    if missing:
+        text = f"neither in the data store nor {' and '.join(missing)} set"
+        return Finding("Cityscapes", "doubt", text, "docs/reproduce-cityscapes.md")
+    return Finding("Cityscapes", "ok", "not in the data store; credentials are set, `fetch` downloads it")
 
 
 def _backends() -> Iterator[Finding]:

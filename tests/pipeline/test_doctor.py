@@ -1,6 +1,7 @@
 """`make doctor` finds what would fail an hour later."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     doctor._output("git", "init", "-q", ".")
-    monkeypatch.setattr(doctor, "_remote", lambda: doctor.Finding("DVC remote", "ok", "a folder"))
+    monkeypatch.setattr(doctor, "_storage", lambda: iter(()))
     return tmp_path
 
 
@@ -53,7 +54,53 @@ def test_little_room_and_other_versions_are_doubts(project, monkeypatch):
     assert named("GPU").state == ("ok" if torch.cuda.is_available() else "doubt")
 
 
-def test_a_remote_that_is_not_there_is_a_doubt(project, monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.chdir(project)
-    assert doctor._remote().state == "doubt"
+class TestStorage:
+    @pytest.fixture
+    def found(self, tmp_path, monkeypatch):
+        """What the doctor says of a DVC project with these remotes, by topic."""
+        from dvc.repo import Repo
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("DVC_ROOT", raising=False)
+        Repo.init(no_scm=True).close()
+
+        def look(config: str) -> dict[str, doctor.Finding]:
+            (tmp_path / ".dvc/config").write_text(f"[core]\n    no_scm = true\n{config}")
+            return {finding.topic: finding for finding in doctor._storage()}
+
+        return look
+
+    def test_the_cache_is_named_with_how_files_come_out_of_it(self, found, tmp_path):
+        cache = found('[cache]\n    type = "hardlink,copy"\n')["DVC cache"]
+        assert (cache.state, cache.text) == ("ok", f"{tmp_path}/.dvc/cache, hardlink")
+        assert found('[cache]\n    type = "copy"\n')["DVC cache"].state == "doubt"
+
+    def test_every_remote_is_looked_at(self, found, tmp_path):
+        (tmp_path / "store").mkdir()
+        here, gone = f"['remote \"a\"']\n    url = {tmp_path}/store\n", f"['remote \"b\"']\n    url = {tmp_path}/no\n"
+        said = found(here + gone)
+        assert said["DVC remote a"].state == "ok" and str(tmp_path) in said["DVC remote a"].text
+        assert said["DVC remote b"].state == "doubt" and "not there yet" in said["DVC remote b"].text
+        assert "none is the default" in said["DVC remote"].text
+
+    def test_a_remote_that_fails_or_keeps_silent_is_a_doubt(self, monkeypatch):
+        def refuse() -> None:
+            raise RuntimeError("Unable to locate credentials\nand more")
+
+        refused = doctor._remote("x", refuse)
+        assert refused.state == "doubt" and refused.text == "Unable to locate credentials"
+        monkeypatch.setattr(doctor, "PATIENCE", 0.05)
+        assert "no answer" in doctor._remote("x", lambda: time.sleep(0.3)).text
+
+    def test_no_project_of_dvc_at_all(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("DVC_ROOT", raising=False)
+        assert [finding.state for finding in doctor._storage()] == ["wrong"]
+
+
+def test_credentials_for_cityscapes(project, monkeypatch):
+    monkeypatch.delenv("CITYSCAPES_USERNAME", raising=False)
+    monkeypatch.setenv("CITYSCAPES_PASSWORD", "x")
+    assert named("Cityscapes").state == "doubt" and "CITYSCAPES_USERNAME set" in named("Cityscapes").text
+    monkeypatch.setenv("CITYSCAPES_USERNAME", "ann")
+    assert named("Cityscapes").state == "ok" and "credentials are set" in named("Cityscapes").text
