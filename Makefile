@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # DVC starts the stages with the `python` of the activated environment.
 ACTIVATE := . $(VENV)/bin/activate
 
-.PHONY: help repro doctor table claims sweep test test-all lint benchmark-here bench-eval bench-data bench-predict clean
+.PHONY: help repro doctor table claims sweep test test-all test-sharing lint benchmark-here bench-eval bench-data bench-predict clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -52,6 +52,10 @@ test: $(READY)  ## the tests, a few minutes
 test-all: $(READY)  ## the slow tests too; the main chain must be up to date
 	@$(ACTIVATE) && python -m pytest && test "$$(dvc status dvc.yaml)" = "Data and pipelines are up to date." || \
 		{ echo "tests failed, or the chain is not up to date: see dvc status dvc.yaml"; exit 1; }
+
+test-sharing: $(READY)  ## sharing over real servers: S3, SSH, WebDAV; installs what that needs
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-sharing.txt
+	@$(ACTIVATE) && python -m pytest tests/pipeline/test_sharing.py tests/pipeline/test_remotes.py tests/pipeline/test_broken_sharing.py
 
 lint: $(READY)  ## style
 	@$(ACTIVATE) && ruff check . && ruff format --check .
