@@ -278,11 +278,13 @@ class TestForReal:
     def test_two_seeds_differ_in_accuracy_and_speed_alone(self, swept):
         shown = json.loads(swept.dvc("metrics", "diff", "--json", "stdc1-minicity-s1", "stdc1-minicity-s2").stdout)
         names = {name.split(".")[0] for values in shown.values() for name in values}
-        assert names and names <= {"miou", "pixel_accuracy", "fps"}
+        # On images this small the number of classes that occur in label or prediction may differ too.
+        assert "miou" in names and names - {"classes_averaged"} <= {"miou", "pixel_accuracy", "fps"}
 
     def test_the_table_has_means_over_both_seeds(self, swept):
         swept.python("-m", "pipeline.table")
         rows = pd.read_csv(swept.folder / "docs/results/table.csv").query("metric == 'miou' and key == 'ss'")
+        rows = rows[rows.setting.isna() & (rows.dataset == "minicity")]  # other tests leave experiments there
         assert dict(zip(rows.model, rows.n, strict=True)) == {"bisenetv2": 2, "stdc1": 2}
         assert {path.name for path in (swept.folder / "docs/results").glob("*-s2")} == {
             "bisenetv2-minicity-s2", "stdc1-minicity-s2",
