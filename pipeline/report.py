@@ -12,8 +12,9 @@ from pathlib import Path
 from pipeline.reporting.content import build_page
 from pipeline.reporting.examples import photographs_here
 from pipeline.reporting.inputs import Run, read_run
+from pipeline.reporting.markdown import to_markdown
 from pipeline.reporting.metrics import write_metrics
-from pipeline.reporting.page import to_html, to_markdown
+from pipeline.reporting.page import to_html
 from pipeline.settings import METRICS, REPORT, WORK, stage
 from segcore.files import atomic_write
 

@@ -17,8 +17,8 @@ from segcore.visualize import curve_figure, figure_png, figure_svg
 
 def build_page(run: Run, photographs: bool) -> Page:
     """The whole page; `photographs` says whether pictures of the data set may stand on it."""
-    scored = [classes_section(run), confusion_section(run), *insight_sections(run)] if run.mode else []
-    scored += [examples_section(run, photographs)] if run.mode else []
+    scored = [classes_section(run), examples_section(run, photographs)] if run.mode else []
+    scored += [confusion_section(run), *insight_sections(run)] if run.mode else []
     sections = [
         result_section(run, fastest(run)),
         setup_section(run),
@@ -52,7 +52,8 @@ def setup_section(run: Run) -> Section:
     ]
     recipe = [(key, setting(key, value)) for key, value in flat(train) if key != "code"]
     folded = Table(("setting", "value"), recipe, "ll", folded="Complete training recipe")
-    return Section("What was run", [*_notices(run), Table(("", ""), rows, "ll"), folded])
+    blocks = [*_notices(run), Table(("", ""), rows, "ll"), folded]
+    return Section("What was run", blocks, commands(run)["experiment"])
 
 
 def _notices(run: Run) -> list[Notice]:
@@ -106,7 +107,8 @@ def training_section(run: Run) -> Section:
     figure = curve_figure(run.curve["iteration"], losses, run.curve["lr"])
     caption = f"Each point is the mean since the point before; the last loss is {digits(run.curve['loss'][-1], 4)}."
     alt = "Training loss and learning rate over the iterations"
-    return Section("Training", [Picture("curve.png", figure_svg(figure), figure_png(figure), alt, caption)])
+    picture = Picture("curve.png", figure_svg(figure), figure_png(figure), alt, caption)
+    return Section("Training", [picture], "dvc repro train")
 
 
 def provenance_section(run: Run) -> Section:

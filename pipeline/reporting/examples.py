@@ -1,4 +1,4 @@
-"""Validation images beside their truth: the best, the worst, and some between.
+"""Validation images beside their truth: evenly spaced from the best down, and then the worst.
 
 Photographs are shown only where the data set's licence lets them be passed on, or in the page that stays on this
 machine; label maps are looked up in the data store as well, and a machine without it shows predictions alone.
@@ -10,34 +10,45 @@ import numpy as np
 
 from pipeline.reporting.inputs import Run
 from pipeline.reporting.page import Cell, Example, Gallery, Notice, Section, Text, data_uri
-from pipeline.reporting.scores import image_miou
+from pipeline.reporting.scores import COMMAND, image_miou
 from pipeline.reporting.words import percent
 from segcore.data.datasets import read_label_ids
 from segcore.visualize import IGNORED, RIGHT, WRONG, colorize, contact_sheet, difference, encode, fit_width, overlay
 
-SHOWN = 6
+SHOWN, WORST = 6, 4  # of each at most
 WIDTH = 512
 HEADINGS = ("photograph", "truth", "prediction", "difference")
+SUFFIX = {"jpeg": ".jpg", "png": ".png"}
 Picture = np.ndarray | str  # a str says why there is no picture
 
 
 def examples_section(run: Run, photographs: bool) -> Section:
-    """Photograph, truth, prediction and difference of up to six images, ordered from best to worst."""
+    """Photograph, truth, prediction and difference of images chosen by rank: across the set, and the worst ones."""
     if f"{run.mode}_tp" not in run.counts:
         return Section("Examples", [Text("No predictions were kept.")])
     ranked = _ranking(image_miou(run))
-    places = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).round().astype(int))
+    last = len(ranked) - min(WORST, len(ranked) // 2)
+    spread = np.unique(np.linspace(0, last - 1, min(SHOWN, last)).round().astype(int))
+    about = (
+        f"Mode `{run.mode}`, chosen by rank and not by eye: evenly spaced from the best image down, by the mIoU of the "
+        "single image (mean over the classes in its label or its prediction)."
+    )
+    galleries = [_gallery(run, "examples.png", spread, ranked, photographs, about)]
+    if last < len(ranked):
+        worst = np.arange(last, len(ranked))[::-1]
+        galleries += [_gallery(run, "worst.png", worst, ranked, photographs, "The worst of all, the very worst first.")]
+    notices = [Notice(text) for text in _licence_notices(run, photographs)]
+    return Section("Examples", [*notices, *galleries], COMMAND)
+
+
+def _gallery(run: Run, file: str, places: np.ndarray, ranked: np.ndarray, photographs: bool, about: str) -> Gallery:
+    """The images at `places` of the ranking `ranked`."""
     names = [str(run.counts["names"][ranked[place]]) for place in places]
     rows = [_pictures(run, name, photographs) for name in names]
     captions = [_caption(run, name, place, ranked) for name, place in zip(names, places, strict=True)]
     sheet = encode(contact_sheet(rows, HEADINGS, [caption.replace("`", "") for caption in captions]))
     shown = [Example(caption, _embedded(row)) for caption, row in zip(captions, rows, strict=True)]
-    caption = (
-        f"Mode `{run.mode}`, chosen by rank and not by eye: the best, the worst and evenly spaced ones between, by the "
-        "mIoU of the single image (mean over the classes in its label or its prediction)."
-    )
-    gallery = Gallery("examples.png", HEADINGS, shown, sheet, caption, _legend(run))
-    return Section("Examples", [Notice(text) for text in _licence_notices(run, photographs)] + [gallery])
+    return Gallery(file, HEADINGS, shown, sheet, about, _legend(run) if places[0] == 0 else ())
 
 
 def photographs_here(run: Run) -> bool:
@@ -96,9 +107,11 @@ def _photograph(run: Run, index: int, photographs: bool) -> Picture:
 
 
 def _embedded(row: list[Picture]) -> list[str]:
-    kinds = ("jpg", "png", "png", "png")
+    """What shows a photograph as JPEG, plain maps as PNG."""
+    seen = not isinstance(row[0], str)
+    kinds = ("jpeg", "jpeg" if seen else "png", "jpeg" if seen else "png", "png")
     return [
-        picture if isinstance(picture, str) else data_uri(encode(picture, f".{kind}"), kind.replace("jpg", "jpeg"))
+        picture if isinstance(picture, str) else data_uri(encode(picture, SUFFIX[kind]), kind)
         for picture, kind in zip(row, kinds, strict=True)
     ]
 

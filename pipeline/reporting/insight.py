@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 
 from pipeline.reporting.inputs import Run
 from pipeline.reporting.page import Picture, Section, Table, Text
-from pipeline.reporting.scores import image_miou
+from pipeline.reporting.scores import COMMAND, image_miou
 from pipeline.reporting.words import percent
 from pipeline.settings import EVALUATE
 from segcore.visualize import bars_figure, figure_png, figure_svg, histogram_figure
 
 Rows = list[dict[str, str]]
 SHOWN = 10
+NUMBERS = "The same in numbers"
 MEAN = "(mean)"  # what the evaluation calls the row over all classes
 
 
@@ -24,7 +25,7 @@ def insight_sections(run: Run) -> list[Section]:
         return []
     blocks = [*_confusions(run), *_sizes(run), *_distances(run), *_images(run)]
     about = f"Mode `{run.mode}`; all modes, classes and rows stand in `work/evaluate/insight/`."
-    return [Section("Where it goes wrong", [Text(about), *blocks])]
+    return [Section("Where it goes wrong", [Text(about), *blocks], COMMAND)]
 
 
 def _rows(run: Run, name: str) -> Rows:
@@ -46,7 +47,7 @@ def _confusions(run: Run) -> tuple[Picture, Table]:
     figure = bars_figure(pairs, [100 * float(row["miou_gain"]) for row in rows], "points of mIoU lost")
     caption = "The costliest confusions (label → prediction): what mIoU would gain if these pixels alone were right."
     cells = [(r["label"], r["predicted"], _percent(r["share"]), _percent(r["miou_gain"])) for r in rows]
-    table = Table(("label", "taken for", "all pixels %", "mIoU lost, points"), cells, "llrr")
+    table = Table(("label", "taken for", "all pixels %", "mIoU lost, points"), cells, "llrr", folded=NUMBERS)
     return _picture("confusions", figure, "Costliest confusions", caption), table
 
 
@@ -63,7 +64,7 @@ def _sizes(run: Run) -> tuple[Picture, Table]:
         (row["size"], row["objects"], str(count), _percent(row["recall"]), _percent(row["iou"]))
         for row, count in zip(rows, classes, strict=True)
     ]
-    table = Table(("objects", "number", "classes", "recall %", "IoU %"), cells, "lrrrr")
+    table = Table(("objects", "number", "classes", "recall %", "IoU %"), cells, "lrrrr", folded=NUMBERS)
     return _picture("sizes", figure, "IoU by object size", caption), table
 
 
@@ -78,7 +79,8 @@ def _distances(run: Run) -> tuple[Picture, Table]:
         for name, r in zip(names, rows, strict=True)
     ]
     header = ("distance, pixels", "all pixels %", "pixel accuracy %", "mIoU %", "classes averaged")
-    return _picture("distances", figure, "mIoU by distance from the boundary", caption), Table(header, cells, "lrrrr")
+    table = Table(header, cells, "lrrrr", folded=NUMBERS)
+    return _picture("distances", figure, "mIoU by distance from the boundary", caption), table
 
 
 def _band(first: str, last: str) -> str:
@@ -92,5 +94,5 @@ def _images(run: Run) -> tuple[Picture, Table]:
     caption = "How the images spread; each one's mIoU is over the classes in its own label or prediction."
     rows = _rows(run, "worst_images")[:SHOWN]
     cells = [(r["rank"], f"`{r['image']}`", _percent(r["miou"]), _percent(r["pixel_accuracy"])) for r in rows]
-    table = Table(("worst", "image", "mIoU %", "pixel accuracy %"), cells, "rlrr")
+    table = Table(("worst", "image", "mIoU %", "pixel accuracy %"), cells, "rlrr", folded="The worst images")
     return _picture("images", figure, "Histogram of the images' mIoU", caption), table

@@ -1,7 +1,8 @@
-"""One content structure, two forms: a page is a list of sections of blocks, rendered as HTML and as Markdown.
+"""A page is a list of sections of blocks; here it becomes HTML, in markdown.py Markdown, with the same tables.
 
-Both forms carry the same tables. The HTML is self-contained: style, figures and pictures are inside it, it needs
-neither network nor script. In any text `code` between backticks is set as code.
+The HTML is self-contained: style, figures and pictures are inside it, and it needs no network. A few lines of script
+turn the pictures of an example into one with a slider; without script they stand side by side. In any text `code`
+between backticks is set as code.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-STYLE = Path(__file__).with_name("page.css")
+STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("css", "js"))
 # A folder of nothing but pictures, for DVC shows it as plots.
 PICTURES = "pictures"
+LONG = 40  # characters; a longer text is broken into lines on a phone
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,16 @@ class KeyFigures:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell; `swatch` is an RGB colour before the text, `bar` a fraction drawn behind it in `swatch`'s place.
+    """A table cell; `swatch` is an RGB colour before the text, `bar` a fraction drawn before it in `swatch`'s place.
 
-    `heat` is a fraction that tints the whole cell; `link` is a relative address that the text leads to.
+    `whisker` are two fractions with a line between them on the bar. `heat` is a fraction that tints the whole cell;
+    `link` is a relative address that the text leads to.
     """
 
     text: str
     swatch: tuple[int, int, int] | None = None
     bar: float | None = None
+    whisker: tuple[float, float] | None = None
     span: int = 1
     heat: float | None = None
     link: str = ""
@@ -95,7 +99,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Examples under common headings; Markdown shows them as one contact sheet, `png` in the file `name`."""
+    """Examples under common headings; Markdown shows them as one contact sheet, `png` in the file `name`.
+
+    `shown` is the place of the picture that the slider starts at.
+    """
 
     name: str
     headings: Sequence[str]
@@ -103,6 +110,7 @@ class Gallery:
     png: bytes
     caption: str
     legend: Sequence[Cell] = ()
+    shown: int = 2
 
 
 Block = Text | Notice | KeyFigures | Table | Picture | Gallery
@@ -110,10 +118,16 @@ Block = Text | Notice | KeyFigures | Table | Picture | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and what stands under it; `command` makes its numbers again."""
 
     title: str
     blocks: Sequence[Block]
+    command: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """What a link to it is called."""
+        return re.sub(r"\W+", "-", self.title.lower())
 
 
 @dataclass(frozen=True)
@@ -139,27 +153,22 @@ def data_uri(content: bytes, kind: str) -> str:
 def to_html(page: Page) -> str:
     """The page as one self-contained HTML document."""
     sections = "\n".join(_section_html(section) for section in page.sections)
+    links = "".join(f'<a href="#{section.anchor}">{escape(section.title)}</a>' for section in page.sections)
+    script = f"<script>\n{SCRIPT.read_text(encoding='utf-8')}</script>\n" if 'class="slides"' in sections else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(page.title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
         f"<header>\n<h1>{escape(page.title)}</h1>\n<p>{_inline(page.subtitle)}</p>\n</header>\n"
-        f"<main>\n{sections}\n</main>\n</body>\n</html>\n"
+        f'<nav aria-label="Sections">{links}</nav>\n<main>\n{sections}\n</main>\n{script}</body>\n</html>\n'
     )
-
-
-def to_markdown(page: Page) -> str:
-    """The page as Markdown; pictures are the files of `Page.files` beside it."""
-    parts = [f"# {page.title}", page.subtitle]
-    for section in page.sections:
-        parts += [f"## {section.title}", *(_block_markdown(block) for block in section.blocks)]
-    return "\n\n".join(parts) + "\n"
 
 
 def _section_html(section: Section) -> str:
     blocks = "\n".join(_block_html(block) for block in section.blocks)
-    return f"<section>\n<h2>{escape(section.title)}</h2>\n{blocks}\n</section>"
+    command = f'<p class="command"><code>{escape(section.command)}</code></p>\n' if section.command else ""
+    return f'<section id="{section.anchor}">\n<h2>{escape(section.title)}</h2>\n{command}{blocks}\n</section>'
 
 
 def _block_html(block: Block) -> str:
@@ -198,12 +207,14 @@ def _table_html(table: Table) -> str:
 
 def _row_html(row: Sequence[Cell | str], align: str) -> str:
     parts, column = [], 0
-    for cell in map(_as_cell, row):
+    for cell in map(as_cell, row):
         kind = f'class="l" colspan="{cell.span}"' if cell.span > 1 else f'class="{align[column]}"'
-        # A tint of the accent colour; at its strongest the text still stands out on a light and on a dark page.
-        tint = f"background:rgba(47,127,208,{0.6 * (cell.heat or 0):.3f});padding-right:.5rem"
-        heat = "" if cell.heat is None else f' style="{tint}"'
-        parts.append(f"<td {kind}{heat}>{_cell_html(cell)}</td>")
+        if cell.heat is not None:
+            # At its strongest the text still stands out on a light and on a dark page.
+            kind = f'class="c heat" style="--share:{0.6 * cell.heat:.3f}"'
+        elif len(cell.text) > LONG:
+            kind = f'class="{align[column]} long"'
+        parts.append(f"<td {kind}>{_cell_html(cell)}</td>")
         column += cell.span
     return "".join(parts)
 
@@ -212,55 +223,37 @@ def _cell_html(cell: Cell) -> str:
     color = f"background:rgb{cell.swatch}" if cell.swatch else ""
     text = f'<a href="{escape(cell.link)}">{_inline(cell.text)}</a>' if cell.link else _inline(cell.text)
     if cell.bar is not None:
-        return f'<span class="bar"><i style="width:{100 * cell.bar:.1f}%;{color}"></i></span>{text}'
+        low, high = cell.whisker or (0, 0)
+        whisker = f'<b style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></b>' if cell.whisker else ""
+        return (
+            f'<span class="bar"><i style="width:{100 * cell.bar:.1f}%;{color}"></i>{whisker}</span><span>{text}</span>'
+        )
     return f'<span class="swatch" style="{color}"></span>{text}' if cell.swatch else text
 
 
 def _gallery_html(gallery: Gallery) -> str:
-    parts = []
-    for example in gallery.examples:
-        cells = []
-        for heading, picture in zip(gallery.headings, example.pictures, strict=True):
-            shown = (
-                f'<img src="{picture}" alt="{escape(heading)}">'
-                if picture.startswith("data:")
-                else f'<div class="missing">{escape(picture)}</div>'
-            )
-            cells.append(f"<figure>{shown}<figcaption>{escape(heading)}</figcaption></figure>")
-        parts.append(f'<p class="caption">{_inline(example.caption)}</p><div class="gallery">{"".join(cells)}</div>')
     legend = "".join(f"<span>{_cell_html(cell)}</span>" for cell in gallery.legend)
-    return f'<p>{_inline(gallery.caption)}</p><p class="legend">{legend}</p>' + "\n".join(parts)
+    examples = "\n".join(_example_html(example, gallery) for example in gallery.examples)
+    head = f"<p>{_inline(gallery.caption)}</p>" + (f'<p class="legend">{legend}</p>' if legend else "")
+    return f'{head}<div class="gallery">\n{examples}\n</div>'
 
 
-def _block_markdown(block: Block) -> str:
-    match block:
-        case Text(text):
-            return text
-        case Notice(text):
-            return f"> **Note.** {text}"
-        case KeyFigures(items):
-            rows = [(item.label, item.value, item.note) for item in items]
-            return _table_markdown(Table(("", "", ""), rows, "lrl"))
-        case Table():
-            title = f"**{block.folded}**" if block.folded else ""
-            return "\n\n".join(part for part in (title, _table_markdown(block), block.caption) if part)
-        case Picture():
-            return f"![{block.alt}]({PICTURES}/{block.name})\n\n{block.caption}"
-        case Gallery():
-            captions = "\n".join(f"- {example.caption}" for example in block.examples)
-            return f"{block.caption}\n\n![{' | '.join(block.headings)}]({PICTURES}/{block.name})\n\n{captions}"
+def _example_html(example: Example, gallery: Gallery) -> str:
+    layers = []
+    for place, (heading, picture) in enumerate(zip(gallery.headings, example.pictures, strict=True)):
+        shown = f'<div class="missing">{escape(picture)}</div>'
+        if picture.startswith("data:"):
+            shown = f'<img src="{picture}" alt="{escape(heading)}">'
+        layers.append(f'<figure style="--place:{place}">{shown}<figcaption>{escape(heading)}</figcaption></figure>')
+    # One picture alone has nothing to be compared with.
+    several = sum(picture.startswith("data:") for picture in example.pictures) > 1
+    kind = f' class="slides" data-shown="{gallery.shown}"' if several else ""
+    caption = f'<p class="caption">{_inline(example.caption)}</p>'
+    return f'<div{kind}><div class="layers">{"".join(layers)}</div>{caption}</div>'
 
 
-def _table_markdown(table: Table) -> str:
-    rules = {"l": ":--", "r": "--:", "c": ":-:"}
-    lines = [table.header, [rules[side] for side in table.align]]
-    for row in table.rows:
-        cells = [text for cell in map(_as_cell, row) for text in (cell.text, *[""] * (cell.span - 1))]
-        lines.append([text.replace("|", "\\|") for text in cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _as_cell(cell: Cell | str) -> Cell:
+def as_cell(cell: Cell | str) -> Cell:
+    """A plain string as a cell."""
     return Cell(cell) if isinstance(cell, str) else cell
 
 

@@ -6,9 +6,11 @@ import numpy as np
 
 from pipeline.reporting.inputs import Run
 from pipeline.reporting.page import Cell, KeyFigure, KeyFigures, Notice, Picture, Section, Table, Text
-from pipeline.reporting.words import NONE, digits, percent, plain, setting, size
+from pipeline.reporting.words import NONE, digits, percent, setting, size
 from segcore.evaluate.uncertainty import Counts, miou_interval
 from segcore.visualize import confusion_figure, figure_png, figure_svg
+
+COMMAND = "dvc repro evaluate"
 
 
 def image_miou(run: Run) -> np.ndarray:
@@ -40,7 +42,7 @@ def result_section(run: Run, speed: KeyFigure | None) -> Section:
         figures.append(KeyFigure("Margin over the baseline", f"{margin:+.2f}", note))
     accuracy = KeyFigure("Pixel accuracy", f"{percent(score['pixel_accuracy'])} %", f"{score['images']} images")
     figures += [accuracy, speed] if speed else [accuracy]
-    return Section("Result", [KeyFigures(tuple(figures)), modes_table(run), protocol_table(run)])
+    return Section("Result", [KeyFigures(tuple(figures)), modes_table(run), protocol_table(run)], COMMAND)
 
 
 def _headline_note(run: Run) -> str:
@@ -57,24 +59,35 @@ def _range(bounds: tuple[float, float] | None) -> str:
 def modes_table(run: Run) -> Table:
     """One row a mode and the baseline, each with what one must know to compare it."""
     accuracies = ("pixel accuracy %", "mean accuracy %", "boundary mIoU %")
-    numbers = ("mIoU %", "95 % interval", "classes averaged", *accuracies)
+    header = ("mode", "mIoU %", "95 % interval", "classes", *accuracies, "images are scored")
     scores = [*run.scores.values(), *([run.baseline] if run.baseline else [])]
     rows = [_mode_row(run, score) for score in scores]
     caption = (
         "mIoU is the mean over the classes that occur in a label or a prediction, from one confusion matrix of all "
         "images at the labels' own size, ignored pixels left out. `majority` predicts, whatever the image, the most "
-        "frequent training label at each pixel: what a method is worth begins above it. The interval is the bootstrap "
-        "over images. Sizes are H×W."
+        "frequent training label at each pixel: what a method is worth begins above it. The interval, the thin line on "
+        "the bar, is the bootstrap over images. Sizes are H×W."
     )
-    return Table(("mode", *numbers, "scales", "flip", "crop", "stride"), rows, "lrrrrrrlccc", caption)
+    return Table(header, rows, "llrrrrrl", caption)
 
 
-def _mode_row(run: Run, score: dict) -> list[str]:
-    numbers = [percent(score["miou"]), _range(interval(run, score["mode"])), str(score["classes_averaged"])]
-    numbers += [percent(score.get(name)) for name in ("pixel_accuracy", "mean_accuracy", "boundary_miou")]
-    protocol = score.get("protocol") or {}
-    shape = [size(protocol.get(key)) for key in ("crop", "stride")]
-    return [f"`{score['mode']}`", *numbers, plain(protocol.get("scales")), plain(protocol.get("flip")), *shape]
+def _mode_row(run: Run, score: dict) -> list[Cell | str]:
+    bounds = interval(run, score["mode"])
+    miou = Cell(percent(score["miou"]), bar=score["miou"], whisker=bounds)
+    accuracies = [percent(score.get(name)) for name in ("pixel_accuracy", "mean_accuracy", "boundary_miou")]
+    how = _in_words(score.get("protocol") or {})
+    return [f"`{score['mode']}`", miou, _range(bounds), str(score["classes_averaged"]), *accuracies, how]
+
+
+def _in_words(protocol: dict) -> str:
+    """How a mode looks at an image, as `6 scales from 0.5 to 1.75, mirrored too, in windows of 192×384`."""
+    if not protocol:
+        return NONE
+    scales = protocol.get("scales") or [1.0]
+    parts = [f"{len(scales)} scales from {min(scales):g} to {max(scales):g}" if len(scales) > 1 else ""]
+    parts += [f"scale {scales[0]:g}" if len(scales) == 1 else "", "mirrored too" if protocol.get("flip") else ""]
+    parts += [f"in windows of {size(protocol['crop'])}" if protocol.get("crop") else "whole"]
+    return ", ".join(filter(None, parts))
 
 
 def protocol_table(run: Run) -> Table:
@@ -95,7 +108,7 @@ def classes_section(run: Run) -> Section:
     blocks = [Table(header, rows, "l" * 2 + "r" * (len(header) - 2))]
     if absent:
         blocks.insert(0, Notice(f"Not among the validation labels nor predicted, so in no mean: {', '.join(absent)}."))
-    return Section("Classes", blocks)
+    return Section("Classes", blocks, COMMAND)
 
 
 def _class_row(run: Run, index: int, shares: np.ndarray) -> list[Cell | str]:
@@ -116,7 +129,7 @@ def confusion_section(run: Run) -> Section:
     )
     alt = f"Confusion matrix of {len(run.labels.names)} classes"
     picture = Picture("confusion.png", figure_svg(figure), figure_png(figure), alt, caption)
-    return Section("Confusion", [Text(_largest_confusions(run)), picture])
+    return Section("Confusion", [Text(_largest_confusions(run)), picture], COMMAND)
 
 
 def _largest_confusions(run: Run, count: int = 3) -> str:

@@ -109,7 +109,7 @@ def _heat_table(part: pd.DataFrame, mode: str) -> Table:
         for name, values in zip(ious.index, ious.to_numpy(), strict=True)
     ]
     caption = f"IoU in %, mode `{mode}`, mean over the seeds. {NONE}: in no label and no prediction."
-    return Table(["class", *ious.columns], rows, "l" + "r" * len(ious.columns), caption)
+    return Table(["class", *ious.columns], rows, "l" + "c" * len(ious.columns), caption)
 
 
 def _heat(value: float) -> Cell:

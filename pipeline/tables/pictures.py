@@ -50,7 +50,7 @@ def _seeds(axes: Axes, height: int, row: pd.Series, published: float | None) -> 
     if row["n"] > 1:
         axes.errorbar(row["mean"], height, xerr=row["std"], color=MUTED, capsize=3, linewidth=1.2, zorder=1)
         axes.plot(row["mean"], height, "|", color=INK, markersize=11, zorder=2)
-    axes.plot(row["values"], [height] * row["n"], "o", color=BLUE, alpha=0.75, markersize=5, zorder=3, linewidth=0)
+    axes.plot(row["values"], [height] * row["n"], "o", color=BLUE, alpha=0.9, markersize=5, zorder=3, linewidth=0)
     if published is not None and row["setting"] in ("", "as_published"):
         axes.plot([published] * 2, [height - 0.42, height + 0.42], color=ORANGE, linewidth=2, zorder=2)
 

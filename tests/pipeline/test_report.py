@@ -32,7 +32,7 @@ def test_the_stage_writes_these_files_and_no_others(reported: Path) -> None:
     }  # fmt: skip
     assert {path.name for path in (reported / "work/report").iterdir()} == {"report.html", "report.md", "pictures"}
     pictures = {path.name for path in (reported / "work/report/pictures").iterdir()}
-    assert pictures == {"confusion.png", "curve.png", "examples.png", *INSIGHT}
+    assert pictures == {"confusion.png", "curve.png", "examples.png", "worst.png", *INSIGHT}
 
 
 def test_what_a_training_could_not_read_or_was_not_given_is_said(project: Path) -> None:
@@ -152,9 +152,10 @@ def test_both_pages_hold_the_same_numbers(pages: tuple[str, str]) -> None:
     assert "Xeon 8481C, 2 threads, no GPU" in html and "Xeon 8481C, 2 threads, no GPU" in markdown
 
 
-def test_the_page_needs_no_network_and_no_script(pages: tuple[str, str]) -> None:
+def test_the_page_needs_no_network_and_its_script_is_inside(pages: tuple[str, str]) -> None:
     html, _ = pages
-    assert "http" not in html and "<script" not in html and "url(" not in html.replace("url(#", "")
+    assert "http" not in html and "url(" not in html.replace("url(#", "")
+    assert re.findall(r"<script.*?>", html) == ["<script>"] and 'class="live"' not in html
     assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', html))
     assert 'name="viewport"' in html and "prefers-color-scheme: dark" in html
 
@@ -164,7 +165,7 @@ def test_markdown_tables_are_regular_and_its_pictures_are_there(pages: tuple[str
     for block in re.findall(r"(?:^\|.*\|\n)+", markdown, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
     names = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown)
-    assert len(names) == 3 + len(INSIGHT)
+    assert len(names) == 4 + len(INSIGHT)
     assert all(cv2.imread(f"work/report/{name}") is not None for name in names)
 
 
@@ -200,7 +201,7 @@ def test_what_the_machine_made_of_the_recipe_is_said(project: Path) -> None:
 
 def test_photographs_of_a_redistributable_set_are_embedded(pages: tuple[str, str]) -> None:
     html, _ = pages
-    assert html.count("data:image/jpeg") == 6
+    assert html.count("data:image/jpeg") == 3 * 6  # photograph, and truth and prediction over it
     assert "photograph not" not in html
     assert not report.PRIVATE.exists()
 
@@ -212,7 +213,7 @@ def test_photographs_under_licence_stay_out_of_the_outs(project: Path) -> None:
     assert html.count("photograph not included: Tiny City&#x27;s licence") == 6
     assert "Photographs are left out" in markdown
     private = report.PRIVATE.read_text(encoding="utf-8")
-    assert private.count("data:image/jpeg") == 6 and "keep this page to yourself" in private
+    assert private.count("data:image/jpeg") == 3 * 6 and "keep this page to yourself" in private
 
 
 def test_no_photograph_reaches_the_contact_sheet_of_a_licensed_set(project: Path) -> None:
@@ -242,6 +243,8 @@ def test_best_and_worst_image_are_among_the_examples(pages: tuple[str, str]) -> 
     expected = [(word, f"{100 * values[i]:.2f}", str(names[i])) for word, i in
                 (("best", values.argmax()), ("worst", values.argmin()))]  # fmt: skip
     assert captions == expected
+    ranks = re.findall(r'class="caption">(\w+(?: \d)?) of 6: mIoU', html)
+    assert ranks == ["best", "rank 2", "rank 3", "worst", "rank 5", "rank 4"]  # across the set, then the worst first
 
 
 def test_a_run_without_scores_still_has_a_report(project: Path) -> None:
