@@ -1,4 +1,4 @@
-"""All experiments in one table: keeps them in docs/results/, and writes its tables, its page and README's tables.
+"""All experiments in one table: keeps them in docs/results/, and writes its page and all tables, README's too.
 
     python -m pipeline.table               # keeps what is new in the workspace and in this repository's experiments
     python -m pipeline.table --keep        # the run of the workspace takes the place of the kept one of its name
@@ -21,7 +21,7 @@ from pipeline.settings import stage
 from pipeline.tables.page import write_page
 from pipeline.tables.runs import RESULTS, Found, Run, experiments, workspace
 from pipeline.tables.texts import brief_rows, terminal
-from pipeline.tables.written import Results, write_picture, write_readme, write_texts
+from pipeline.tables.written import NETWORKS, README, Results, write_pages, write_picture, write_texts
 from segcore.errors import RecipeError
 
 
@@ -39,10 +39,10 @@ def main() -> None:
     write_texts(results)
     write_picture(results)
     write_page(results)
-    write_readme(results)
+    write_pages(results)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(terminal("mIoU %, mean ± deviation over n seeds", *brief_rows(results.runs, results.means)))
-    console.print(f"Written: {RESULTS}/table.md, .csv, .png, claims.md, .csv, index.html, and README.md")
+    console.print(f"Written: {RESULTS}/table.md, .csv, .png, claims.md, .csv, index.html; {README}, {NETWORKS}")
 
 
 def keep(found: Iterable[Found], replace: list[str] | None = None, results: Path = RESULTS) -> list[str]:

@@ -2,7 +2,7 @@
 
 The HTML is self-contained: style, figures and pictures are inside it, and it needs no network. A few lines of script
 turn the pictures of an example into one with a slider; without script they stand side by side. In any text `code`
-between backticks is set as code.
+between backticks is set as code, and *words* between asterisks are stressed.
 """
 
 from __future__ import annotations
@@ -258,4 +258,5 @@ def as_cell(cell: Cell | str) -> Cell:
 
 
 def _inline(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"\*([a-z][a-z -]*)\*", r"<em>\1</em>", coded)

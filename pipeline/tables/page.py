@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -65,7 +65,7 @@ def _subtitle(results: Results) -> str:
 
 def networks_section(results: Results) -> Section:
     """One row a network, and every seed as a dot."""
-    blocks: list[Block] = [Table(*brief_rows(results.runs, results.means), _plain(NOTE))]
+    blocks: list[Block] = [Table(*brief_rows(results.runs, results.means), NOTE)]
     scores = results.means[results.means.metric == "miou"]
     if len(scores):
         caption = (
@@ -145,7 +145,7 @@ def claims_section(results: Results) -> Section:
     """Verdicts in numbers, what was judged, and the whole table folded."""
     totals = count(results.verdicts).sum()
     figures = tuple(KeyFigure(word, str(totals[word])) for word in WORDS)
-    blocks: list[Block] = [KeyFigures(figures), Text(_plain(CLAIMS_NOTE))]
+    blocks: list[Block] = [KeyFigures(figures), Text(CLAIMS_NOTE)]
     blocks += [glance_table(results)]
     judged = [verdict for verdict in results.verdicts if verdict.word not in (NOT_MEASURED, NOT_HERE)]
     if judged:
@@ -170,13 +170,18 @@ def glance_table(results: Results) -> Table:
     modes = [mode for mode in MODES if any(mode in row for row in newest.values())]
     rows = [
         [model, dataset, *(_glance(row[mode]) if mode in row else "" for mode in modes)]
-        for (dataset, model), row in sorted(newest.items())
+        for (dataset, model), row in sorted(newest.items(), key=lambda item: (_unseen(item[1]), item[0]))
     ]
     caption = (
         "What the authors printed last of each network, mIoU in % on the validation split. With a coloured mark and "
         "our mean behind it: green reproduced, red below, blue above. Without: not measured."
     )
     return Table(["network", "data set", *modes], rows, "ll" + "r" * len(modes), caption)
+
+
+def _unseen(row: Mapping[str, Verdict]) -> bool:
+    """Whether nothing of it was measured here."""
+    return all(verdict.mean is None for verdict in row.values())
 
 
 def _glance(verdict: Verdict) -> Cell:
@@ -204,11 +209,6 @@ def runs_section(results: Results) -> Section:
         rows.append([name, scores or NONE, device, *digests])
     note = "Model file and images by the start of their digests. Each run's report has the command that gives it again."
     return Section("Every run", [Table(("run", "mIoU %", "trained on", "model file", "images"), rows, "lllll", note)])
-
-
-def _plain(text: str) -> str:
-    """Without Markdown's emphasis, which the page does not know."""
-    return text.replace("*", "")
 
 
 def _picture(name: str, figure: Figure, alt: str, caption: str) -> Picture:

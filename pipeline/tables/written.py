@@ -31,7 +31,7 @@ from segcore.files import atomic_write, write_csv
 from segcore.models.catalogue import CARDS
 from segcore.visualize import figure_png
 
-README = Path("README.md")
+README, NETWORKS = Path("README.md"), Path("docs/networks.md")
 COMMAND = "python -m pipeline.table"
 # Name of a table -> the lines it stands between.
 MARKS = {
@@ -114,21 +114,26 @@ def write_picture(results: Results, folder: Path = RESULTS) -> None:
             temporary.write_bytes(figure_png(seeds_figure(scores, results.published)))
 
 
-def write_readme(results: Results) -> None:
-    """Rewrites README's tables."""
-    _write(README, with_tables(README.read_text(encoding="utf-8"), results))
+def write_pages(results: Results) -> None:
+    """Rewrites the tables of README and of docs/networks.md."""
+    for path, tables in ((README, readme_tables(results)), (NETWORKS, network_tables())):
+        text = path.read_text(encoding="utf-8")
+        for name, content in tables.items():
+            text = with_table(text, name, content)
+        _write(path, text)
 
 
-def with_tables(text: str, results: Results) -> str:
-    """README's text with its tables as they should be."""
-    tables = {
+def readme_tables(results: Results) -> dict[str, str]:
+    """What stands in README, by name."""
+    return {
         "results": markdown(*results_rows(results.runs, results.means, f"{RESULTS.as_posix()}/")),
         "claims": markdown(*count_rows(results.verdicts)),
-        "networks": models.markdown([models.row(name) for name in CARDS]),
     }
-    for name, content in tables.items():
-        text = with_table(text, name, content)
-    return text
+
+
+def network_tables() -> dict[str, str]:
+    """What stands in docs/networks.md, by name. Counting the cost of every network takes seconds."""
+    return {"networks": models.markdown([models.row(name) for name in CARDS])}
 
 
 def with_table(text: str, name: str, content: str) -> str:
@@ -139,7 +144,7 @@ def with_table(text: str, name: str, content: str) -> str:
     """
     start, end = MARKS[name]
     if start not in text or end not in text:
-        raise RecipeError(f"{README}: the marks {start!r} and {end!r} are gone; put them back")
+        raise RecipeError(f"{README} or {NETWORKS}: the marks {start!r} and {end!r} are gone; put them back")
     before, _, rest = text.partition(start)
     return f"{before}{start}\n{content}\n{end}{rest.partition(end)[2]}"
 

@@ -15,7 +15,17 @@ from pipeline.tables import page, pictures, runs, written
 from pipeline.tables.runs import Found, kept_runs, workspace
 from pipeline.tables.summary import means, measurements
 from pipeline.tables.texts import brief_rows, fastest, markdown, results_rows
-from pipeline.tables.written import MARKS, Results, text_files, with_table, with_tables, write_texts
+from pipeline.tables.written import (
+    MARKS,
+    NETWORKS,
+    README,
+    Results,
+    network_tables,
+    readme_tables,
+    text_files,
+    with_table,
+    write_texts,
+)
 from segcore.errors import DataError, RecipeError
 from tests.pipeline.kept_runs import keep_run
 
@@ -32,20 +42,13 @@ class TestNothingIsStale:
             assert found.verdicts and found.runs
         return Results([runs.Run(PROJECT / run.folder) for run in found.runs], found.claims)
 
-    def test_readme(self, results, monkeypatch):
-        text = (PROJECT / "README.md").read_text()
-        networks = text[text.index(MARKS["networks"][0]) : text.index(MARKS["networks"][1])]
-        lines = {line.split("`")[1]: line for line in networks.splitlines() if line.startswith("| `")}
-        assert list(lines) == list(written.CARDS), STALE
-        # Counting their cost takes long, and is a test of its own.
-        monkeypatch.setattr(written.models, "row", lambda name: name)
-        monkeypatch.setattr(written.models, "markdown", lambda rows: "\n".join(networks.splitlines()[1:]))
-        assert with_tables(text, results) == text, STALE
-
-    @pytest.mark.slow
-    def test_networks_in_readme(self, results):
-        text = (PROJECT / "README.md").read_text()
-        assert with_tables(text, results) == text, STALE
+    # Counting the cost of all networks takes long.
+    @pytest.mark.parametrize("path", [README, pytest.param(NETWORKS, marks=pytest.mark.slow)], ids=str)
+    def test_tables_in_texts(self, results, path):
+        text = (PROJECT / path).read_text()
+        tables = readme_tables(results) if path == README else network_tables()
+        for name, content in tables.items():
+            assert with_table(text, name, content) == text, STALE
 
     def test_tables(self, results, tmp_path):
         write_texts(results, tmp_path)
@@ -240,7 +243,8 @@ def test_the_command_writes_everything_from_what_is_kept(tmp_path, monkeypatch, 
     monkeypatch.setattr(written, "CARDS", {})  # counting the cost of every network takes seconds
     keep_run(Path("docs/results"), seed=1, miou={"ss": 70.0})
     keep_run(Path("docs/results"), seed=2, miou={"ss": 71.0})
-    Path("README.md").write_text("\n".join(line for marks in MARKS.values() for line in marks))
+    Path(README).write_text("\n".join((*MARKS["results"], *MARKS["claims"])))
+    Path(NETWORKS).write_text("\n".join(MARKS["networks"]))
     with pytest.raises(SystemExit) as ended:
         table.main()
     assert not ended.value.code and "70.50 ± 0.71" in capsys.readouterr().out
