@@ -27,6 +27,7 @@ ALL = commands()
 HERE = [command for command in ALL if command.reason is None]
 MAKEFILE = (PROJECT / "Makefile").read_text()
 SHOWN = ("bisenetv2-minicity-s1", "stdc1-minicity-s1")  # the runs of README's transcripts
+OTHERS = (".", "git", "$EDITOR", "torchrun", "srun", "sbatch", "bash", "pip", "trtexec")
 LINK = re.compile(r"\]\(([^)#]+?)(?:#[^)]*)?\)")
 
 
@@ -104,7 +105,7 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         case "python":
             check_python(rest)
         case _:
-            assert program in (".", "git", "$EDITOR", "torchrun", "srun"), program
+            assert program in OTHERS, program
 
 
 def known(arguments: object) -> None:
@@ -133,7 +134,9 @@ def check_python(words: list[str]) -> None:
 
 
 class Home(Clone):
-    """A clone in which a person types; its environment stands in for `.venv`."""
+    """A clone in which a person types; its environment stands in for `.venv`. `document` is what is read just now."""
+
+    document = "README.md"
 
     def type(self, line: str) -> str:
         """Runs a line as bash does; what it prints."""
@@ -201,4 +204,7 @@ def footage(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", HERE, ids=str)
 def test_it_runs(home, command):
+    if home.document != command.document:  # each begins with the committed run
+        home.back()
+    home.document = command.document
     home.type(command.short)
