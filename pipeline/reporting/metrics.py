@@ -40,9 +40,14 @@ def evaluate_metrics(run: Run) -> dict[str, Any]:
 
 
 def benchmark_metrics(run: Run) -> dict[str, Any]:
-    """Frames per second with 3 significant digits, measured rows only, under the device they were measured on."""
+    """Frames per second with 3 significant digits under the device they were measured on, and the engines' own mIoU.
+
+    Measured rows only; `miou` is absent where no engine was scored.
+    """
+    slug = run.speed["device"]["slug"]
     rows = {speed_key(row): float(f"{row['fps']:.3g}") for row in measured(run)}
-    return {"fps": {run.speed["device"]["slug"]: rows}}
+    scores = {speed_key(row): round(row["miou"], 6) for row in measured(run) if "miou" in row}
+    return {"fps": {slug: rows}} | ({"miou": {slug: scores}} if scores else {})
 
 
 def measured(run: Run) -> list[dict[str, Any]]:

@@ -34,7 +34,8 @@ from segcore.visualize import figure_svg
 
 INDEX = "index.html"
 PARETO_NOTE = (
-    "Batch 1; score and rate are of images of the same size. Colour is the network, shape the backend; hollow: other "
+    "Batch 1; score and rate are of images of the same size, and the score is that of the very engine, or, where none "
+    "was scored, that of the network, for fp32 alone. Colour is the network, shape the backend; hollow: other "
     "programs ran, so it is a lower bound. The line joins what nothing else beats in both; bars are deviations over "
     "seeds."
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pipeline.tables.summary import ENGINE, GROUP
 from segcore.visualize import BLUE, GREEN, INK, MUTED, ORANGE
 
 COLORS = (BLUE, ORANGE, GREEN, "#9467bd", "#c2487f", "#8c6d4f", "#17a2b8")
@@ -58,31 +58,29 @@ def _seeds(axes: Axes, height: int, row: pd.Series, published: float | None) -> 
 def pareto_rows(means: pd.DataFrame, dataset: str, device: str) -> pd.DataFrame:
     """Score and speed of the networks on one data set and device, where both are of images of the same size.
 
-    The full size is the largest that was measured: `ss` belongs to it, `seg50` to half of it, and so on. Other modes
-    see an image more than once and have no frame rate. Columns: model, setting, mode, backend, precision, miou, std,
-    fps, busy.
+    The score is the engine's own where it was scored; else that of the network, which an fp32 engine alone shares. The
+    full size is the largest that was measured: `ss` belongs to it, `seg50` to half of it, and so on. Other modes see an
+    image more than once and have no frame rate.
+
+    Returns:
+        Columns model, setting, mode, backend, precision, miou, std, fps, busy; the fastest first.
     """
     here = means[means.dataset == dataset]
-    speeds = here[(here.metric == "fps") & (here.device == device)]
-    parts = speeds.key.str.extract(r"(?P<backend>\w+?)_(?P<precision>\w+?)_(?P<height>\d+)x(?P<width>\d+)_b1$")
-    speeds = speeds.assign(**parts).dropna(subset="height").astype({"height": int, "width": int})
-    scores = here[(here.metric == "miou") & here.key.map(_scale).notna()]
-    if speeds.empty or scores.empty:
-        return pd.DataFrame(columns=["model", "setting", "mode", "backend", "precision", "miou", "std", "fps", "busy"])
-    full = speeds.height.max()
-    scores = scores.assign(height=(scores.key.map(_scale) * full).round().astype(int))
-    left = scores[["model", "setting", "key", "height", "mean", "std"]].rename(columns={"key": "mode", "mean": "miou"})
-    right = speeds[["model", "setting", "height", "backend", "precision", "mean", "busy"]].rename(
-        columns={"mean": "fps"}
-    )
-    return left.merge(right, on=["model", "setting", "height"]).sort_values("fps", ascending=False, ignore_index=True)
-
-
-def _scale(mode: str) -> float | None:
-    if mode == "ss":
-        return 1.0
-    part = re.fullmatch(r"seg(\d+)", mode)
-    return int(part[1]) / 100 if part else None
+    on_device = here[here.device == device]
+    speeds = on_device[on_device.metric == "fps"]
+    parts = speeds.key.str.extract(r"(?P<backend>[^_]+)_(?P<precision>[^_]+)_(?P<height>\d+)x\d+_b1$")
+    speeds = speeds.assign(**parts).dropna(subset="height").astype({"height": int})
+    scores = pd.concat([here[here.metric == "miou"], on_device[on_device.metric == ENGINE]])
+    scored = {(*row[GROUP[1:]], row["key"]): (row["mean"], row["std"]) for _, row in scores.iterrows()}
+    rows = []
+    for _, row in speeds.iterrows():
+        share, group = row["height"] / speeds.height.max(), tuple(row[GROUP[1:]])
+        mode = "ss" if share == 1 else f"seg{100 * share:.0f}"
+        found = scored.get((*group, row["key"])) or (scored.get((*group, mode)) if row["precision"] == "fp32" else None)
+        if found:
+            rows.append([*group, mode, row["backend"], row["precision"], *found, row["mean"], row["busy"]])
+    columns = ["model", "setting", "mode", "backend", "precision", "miou", "std", "fps", "busy"]
+    return pd.DataFrame(rows, columns=columns).sort_values("fps", ascending=False, ignore_index=True)
 
 
 def frontier(points: pd.DataFrame) -> pd.DataFrame:

@@ -65,6 +65,11 @@ class Run:
         return self._json("benchmark")["fps"]
 
     @cached_property
+    def engines(self) -> dict[str, dict[str, float]]:
+        """mIoU of the very engines that were timed, as fractions, by the same names; empty if none was scored."""
+        return self._json("benchmark").get("miou", {})
+
+    @cached_property
     def classes(self) -> dict[str, dict[str, float]]:
         """IoU by mode and class, as fractions."""
         found: dict[str, dict[str, float]] = {}

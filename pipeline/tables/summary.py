@@ -17,6 +17,7 @@ COLUMNS = (
 )  # fmt: skip
 GROUP = ["dataset", "model", "setting"]
 NUMBER = [*GROUP, "metric", "key", "device"]
+ENGINE = "engine_miou"  # mIoU of an exported engine, by the name and device of its speed
 # Overrides that change what is scored, not what is trained.
 NO_SETTING = ("modes",)
 
@@ -28,7 +29,7 @@ def setting(override: Mapping[str, Any]) -> str:
 
 
 def measurements(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a number: accuracies in per cent by mode (`key`), fps by backend (`key`) and device.
+    """One row a number: accuracies in per cent by mode (`key`), fps and mIoU of engines by backend (`key`) and device.
 
     A training that was scored twice, in other modes, counts once for each of them.
     """
@@ -42,6 +43,8 @@ def _rows(run: Run) -> Iterator[tuple[Any, ...]]:
     start = (params["dataset"], params["model"], setting(params["override"]), params["seed"], run.name)
     for metric, values in accuracies(run.scores).items():
         yield from ((*start, metric, mode, "", value, False, run.basis) for mode, value in values.items())
+    for device, scores in run.engines.items():
+        yield from ((*start, ENGINE, key, device, 100 * value, False, run.basis) for key, value in scores.items())
     for device, speeds in run.fps.items():
         yield from ((*start, "fps", key, device, value, run.busy, run.basis) for key, value in speeds.items())
 

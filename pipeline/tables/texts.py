@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline.reporting.words import NONE, digits
 from pipeline.tables.published import MODES, UNITS, Claim
 from pipeline.tables.runs import Run
-from pipeline.tables.summary import GROUP, setting
+from pipeline.tables.summary import ENGINE, GROUP, setting
 from pipeline.tables.verdicts import ABOVE, BELOW, REPRODUCED, WORDS, Verdict, count
 
 STYLES = {REPRODUCED: "green", BELOW: "bold red", ABOVE: "bold cyan"}
@@ -137,13 +137,18 @@ def _score(own: pd.DataFrame, mode: str) -> str:
 
 
 def fastest(own: pd.DataFrame) -> str:
-    """The highest mean rate with how and where it was reached; `≥` where other programs ran or nobody knows."""
+    """The highest mean rate with how and where it was reached; `≥` where other programs ran or nobody knows.
+
+    With the mIoU of the engine, where that was scored: a lower precision has another than the network's.
+    """
     speeds = own[own.metric == "fps"]
     if speeds.empty:
         return "not measured"
     row = speeds.loc[speeds["mean"].idxmax()]
-    backend, precision, size, _ = re.fullmatch(r"(\w+?)_(\w+?)_(\d+x\d+)_b(\d+)", row["key"]).groups()
+    backend, precision, size, _ = row["key"].rsplit("_", 3)
     how = f"{backend} {precision}, {size}, {row['device']}"
+    scored = own[(own.metric == ENGINE) & (own.key == row["key"]) & (own.device == row["device"])]
+    how += f", {scored['mean'].iloc[0]:.2f} mIoU" if len(scored) else ""
     return f"{'≥ ' if row['busy'] else ''}{digits(row['mean'])} ({how})"
 
 

@@ -43,7 +43,10 @@ NOTE = (
     "*image-blind* is the score of a map that sees no image. † the runs do not share images, labels and code, so that "
     "their mean is of different things."
 )
-SPEED_NOTE = "*fps* is of the fastest backend; with ≥ it was measured while other programs ran."
+SPEED_NOTE = (
+    "*fps* is of the fastest engine, with its own mIoU at that size where it was scored; with ≥ it was measured while "
+    "other programs ran."
+)
 CLAIMS_NOTE = (
     "*here* is the mean over our seeds. *reproduced*: it lies in the range that the column *because* names with its "
     "origin. A speed is judged on the published hardware alone. *not measured* can be had: the recipe of that name "

@@ -19,16 +19,17 @@ def keep_run(
     fps: dict[str, dict[str, float]] | None = None,
     override: dict | None = None,
     code: str = "c0de",
+    engines: dict[str, dict[str, float]] | None = None,
     busy: bool = False,
 ) -> Path:
-    """A kept run with scores in per cent by mode, and frames per second by device and key."""
+    """A kept run with scores in per cent by mode, and frames per second and scores of engines by device and key."""
     miou = {"ss": 74.0} if miou is None else miou
     params = {"model": model, "dataset": dataset, "seed": seed, "override": override or {}}
     folder = results / kept_name(params)
     scores = {mode: value / 100 for mode, value in miou.items()}
     accuracy = {mode: value / 100 + 0.2 for mode, value in miou.items()}
     write_json(folder / "evaluate.json", {"miou": scores, "pixel_accuracy": accuracy, "classes_averaged": 2})
-    write_json(folder / "benchmark.json", {"fps": fps or {}})
+    write_json(folder / "benchmark.json", {"fps": fps or {}} | ({"miou": engines} if engines else {}))
     write_json(folder / "train.json", {
         "iterations": 100, "batch_size": 4, "pretrained": "none", "majority_miou": 0.1, "parameters": 1,
     })  # fmt: skip

@@ -109,6 +109,9 @@ class TestMeans:
         speed = {"a40": {"torch_fp32_64x128_b1": 10.0, "tensorrt_fp16_64x128_b1": 50.0}}
         keep_run(tmp_path, seed=1, fps=speed)
         assert fastest(means(measurements(kept_runs(tmp_path)))) == "50.0 (tensorrt fp16, 64x128, a40)"
+        own = {"a40": {key: 0.7 for key in speed["a40"]}}
+        keep_run(tmp_path / "scored", fps=speed, engines=own)
+        assert fastest(means(measurements(kept_runs(tmp_path / "scored")))).endswith("a40, 70.00 mIoU)")
         keep_run(tmp_path, seed=2, fps=speed, busy=True)
         assert fastest(means(measurements(kept_runs(tmp_path)))).startswith("≥ 50.0")
 
@@ -190,6 +193,19 @@ class TestPictures:
         assert list(zip(points["mode"], points.fps, points.miou, strict=True)) == [
             ("seg50", 40.0, pytest.approx(72.0)),
             ("ss", 10.0, pytest.approx(75.0)),
+        ]
+
+    def test_an_engine_has_its_own_score_or_none(self, tmp_path):
+        keys = {"openvino_fp32_64x128_b1": 5.0, "openvino_int8_64x128_b1": 9.0, "torch-compile_bf16_64x128_b1": 7.0}
+        keep_run(tmp_path, miou={"ss": 70.0}, fps={"xeon": keys})
+        keep_run(tmp_path, "stdc1", miou={"ss": 60.0}, fps={"xeon": keys}, engines={"xeon": dict.fromkeys(keys, 0.58)})
+        points = pictures.pareto_rows(means(measurements(kept_runs(tmp_path))), "cityscapes", "xeon")
+        found = sorted(zip(points.model, points.backend, points.precision, points.miou, strict=True))
+        assert found == [
+            ("bisenetv2", "openvino", "fp32", pytest.approx(70.0)),
+            ("stdc1", "openvino", "fp32", pytest.approx(58.0)),
+            ("stdc1", "openvino", "int8", pytest.approx(58.0)),
+            ("stdc1", "torch-compile", "bf16", pytest.approx(58.0)),
         ]
 
     def test_the_frontier_leaves_out_what_another_beats(self):
