@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.reporting.content import BUSY
 from pipeline.reporting.metrics import experiment_name
+from pipeline.reporting.speed import BUSY
 from pipeline.settings import METRICS, REPORT
 from segcore.errors import DataError
 from segcore.files import atomic_write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.reporting.content import BUSY
+from pipeline.reporting.speed import BUSY
 from pipeline.tables.runs import kept_name
 from segcore.files import write_csv, write_json
 
