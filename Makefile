@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # DVC starts the stages with the `python` of the activated environment.
 ACTIVATE := . $(VENV)/bin/activate
 
-.PHONY: help repro doctor table claims sweep test test-all test-sharing lint benchmark-here bench-eval bench-data bench-predict clean
+.PHONY: help repro doctor table claims sweep test test-all test-sharing lint benchmark-here bench-train bench-eval bench-data bench-predict clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,6 +36,9 @@ sweep: $(READY)  ## MODELS="bisenetv2 stdc1" SEEDS="1 2 3" [DATASET=minicity] [A
 
 benchmark-here: $(READY)  ## measure speed again, on this machine
 	@$(ACTIVATE) && dvc repro --single-item --force benchmark && dvc repro report
+
+bench-train: $(READY)  ## how fast a training step is, against a plain one, and where the time goes; bench/train.json
+	@$(ACTIVATE) && OMP_WAIT_POLICY=PASSIVE python -m bench.train
 
 bench-eval: $(READY)  ## how fast an image is scored in all modes, against a plain evaluator; bench/evaluate.json
 	@$(ACTIVATE) && OMP_WAIT_POLICY=PASSIVE python -m bench.evaluate

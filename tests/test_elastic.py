@@ -15,7 +15,8 @@ from tests.processes import together
 from tests.tiny_training import prepare, run
 
 PROJECT = Path(__file__).parent.parent
-LIMIT = 120
+# Seconds; a busy machine is no failure.
+LIMIT = 600
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +84,12 @@ def test_a_signal_to_the_launcher_saves_and_the_same_command_goes_on(start, tmp_
     assert code == 0 and _model(folder) == whole
 
 
-def _node(start, folder: Path, name: str, port: int, *disturbances: str, restarts: int = 3):
+def _node(start, folder: Path, name: str, port: int, *disturbances: str, restarts: int = 3, timeout: int = 120):
     """torchrun's agent as on a node of its own; the folder with the state is shared."""
     (folder / name).mkdir()
     agent = ["torch.distributed.run", "--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", restarts, "--rdzv-id", 1]
     agent += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1"]
-    settings = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "SEGCORE_TIMEOUT": "5"}
+    settings = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "SEGCORE_TIMEOUT": str(timeout)}
     return start(*agent, "-m", "tests.tiny_training", folder, "cpu", *disturbances, cwd=folder / name, **settings)
 
 
@@ -110,10 +111,10 @@ def test_two_nodes_train_as_two_processes_of_one(start, tmp_path, whole, disturb
 @pytest.mark.slow
 def test_a_lost_node_ends_the_other_with_a_line(start, tmp_path, whole):
     folder, port = prepare(tmp_path), _port()
-    nodes = [_node(start, folder, name, port, "SIGSTOP:1:20", restarts=0) for name in ("a", "b")]
+    nodes = [_node(start, folder, name, port, "SIGSTOP:1:20", restarts=0, timeout=20) for name in ("a", "b")]
     first = nodes[0] if _leads(folder, nodes[0]) else nodes[1]
     _, said = first.communicate(timeout=LIMIT)
-    assert first.returncode and "has not answered for 5 s ($SEGCORE_TIMEOUT); started again" in said
+    assert first.returncode and "has not answered for 20 s ($SEGCORE_TIMEOUT); started again" in said
     for rank in (0, 1):  # the machine that froze is switched off
         with contextlib.suppress(ProcessLookupError):
             os.kill(int((folder / "launched" / f"pid-{rank}").read_text()), signal.SIGKILL)

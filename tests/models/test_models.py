@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segcore import build_model, load_weights
 from segcore.errors import CheckpointError, RecipeError, SegcoreError
+from segcore.models.bisenetv2 import DoubledCBR
 from segcore.models.checkpoints.backbones import load_backbone
 from segcore.models.layers import AbsoluteNorm, Outputs
 from segcore.optim import parameter_groups
@@ -27,6 +28,18 @@ def test_logits_have_the_inputs_size(name):
     with torch.no_grad():
         for size in [(64, 64), (96, 128), (65, 33), (50, 90)]:
             assert net(torch.randn(1, 3, *size)).shape == (1, 5, *size)
+
+
+def test_a_doubled_map_need_not_be_made():
+    torch.manual_seed(0)
+    layer = DoubledCBR(3, 5).double()
+    for images in (torch.randn(2, 3, 4, 7, dtype=torch.double), torch.randn(2, 3, 1, 1, dtype=torch.double)):
+        images.requires_grad_()
+        made, plain = layer(images), nn.Sequential.forward(layer, images)
+        torch.testing.assert_close(made, plain)
+        wanted, coefficients = (images, *layer.parameters()), torch.randn_like(plain)
+        gradients = [torch.autograd.grad(out, wanted, coefficients, retain_graph=True) for out in (made, plain)]
+        torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("name", NAMES)

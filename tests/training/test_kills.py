@@ -83,7 +83,7 @@ def test_killed_and_started_again_equals_an_undisturbed_run(wanted, undisturbed,
     killed, (*where, kept) = wanted("killed"), PHASES[phase]
     process = server.Process(target=_train_and_die, args=(killed, *where))
     process.start()
-    process.join(120)
+    process.join(600)
     assert process.exitcode == -signal.SIGKILL
     assert train(killed, ALONE)["resumed_from"] == kept
     assert not list(killed.resume.glob(".*"))

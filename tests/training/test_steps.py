@@ -42,6 +42,37 @@ def test_two_parts_give_the_step_of_one_where_there_are_no_norms():
         torch.testing.assert_close(one, two)
 
 
+def _scaled(enabled, factors=(1.0,)):
+    """A network after updates whose losses are multiplied by these factors, with float16's scaler or without."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 5, (2, 8, 8))
+    net = torch.nn.Conv2d(3, 5, 3, padding=1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    scaler = torch.amp.GradScaler("cpu", enabled=enabled)
+    run = Run(net, net, optimizer, scaler, Curve(1), torch.float32, clip_norm=0.5)
+
+    def part(factor):
+        losses = network_loss(Outputs(net(images)), labels, kind="cross_entropy")
+        return losses._replace(total=losses.total * factor)
+
+    return run, [run.update([partial(part, factor)], stop=False).finite for factor in factors]
+
+
+def test_a_scaled_update_is_the_plain_one_and_its_factor_goes_on_after_a_stop():
+    (plain, _), (scaled, _) = _scaled(False), _scaled(True)
+    torch.testing.assert_close(scaled.net.state_dict(), plain.net.state_dict())
+    assert scaled.state(1)["scaler"]["scale"] == 2.0**16 and not plain.state(1)["scaler"]
+
+
+def test_an_overflow_is_left_out_halves_the_factor_and_is_no_fault():
+    run, finite = _scaled(True, (1e35, 1.0))
+    plain, _ = _scaled(False)
+    assert finite == [False, True] and run.bad == 0 and run.scaler.get_scale() == 2.0**15
+    torch.testing.assert_close(run.net.state_dict(), plain.net.state_dict())
+    again, _ = _scaled(True, ())
+    assert again.restore(run.state(2)) == 2 and again.scaler.get_scale() == 2.0**15
+
+
 def test_clipping_bounds_the_step(job):
     states = []
     for name, clip in (("free", None), ("cut", 1e-6)):
@@ -68,11 +99,11 @@ def test_the_average_is_what_is_exported_and_it_resumes(job):
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_everything_at_once_runs_and_resumes(job, compiled):
-    """bf16 where there is some, parts, clipping, average, validation, other layout, compiled."""
+    """bf16 where there is some, parts, clipping, average, validation, both layouts, compiled."""
     if compiled and not shutil.which("g++"):
         pytest.skip("torch.compile needs a C++ compiler")
     options = {"accumulate": 2, "clip_norm": 1.0, "ema": 0.9, "validate_every": 2, "precision": "bf16"}
-    options |= {"batch_size": 4, "channels_last": False, "compile": compiled}
+    options |= {"batch_size": 4, "channels_last": compiled, "compile": compiled}
     options |= {"optimizer": "adamw", "auxiliary_weight": 0.0}
     whole, stopped = (replace(job(name, **options), validation=job().samples) for name in ("whole", "stopped"))
     facts = train(whole, ALONE)
