@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from bench import plain
-from bench.memory import peak_mib
+from bench.memory import MODES, peak_mib
 from segcore.checkpoint import ModelFile, load_model_file
 from segcore.data.datasets import Samples
 from segcore.data.transforms import normalise
@@ -162,9 +162,7 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     file, samples = load_model_file(arguments.weights), Samples.read(arguments.list, arguments.root)
-    given = {key: getattr(arguments, key) for key in ("modes", "crop", "batch") if getattr(arguments, key)}
-    block = {"modes": ("ss",), **file.evaluate, **given}
-    recipe = EvaluateRecipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in block.items()})
+    recipe = make_recipe(arguments, file, samples)
     modes, images = recipe.build(file.model), min(arguments.images, len(samples))
     indices = np.linspace(0, len(samples) - 1, images).astype(int).tolist()
     with torch.inference_mode():
@@ -188,6 +186,14 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
+def make_recipe(arguments: argparse.Namespace, file: ModelFile, samples: Samples) -> EvaluateRecipe:
+    """What the command line says, else the model's block, else the four modes with windows as high as the images."""
+    given = {key: getattr(arguments, key) for key in ("modes", "crop", "batch") if getattr(arguments, key)}
+    side = min(samples.label(0).shape)
+    block = {"modes": MODES, "crop": (side, side), **file.evaluate, **given}
+    return EvaluateRecipe(**{key: tuple(value) if isinstance(value, list) else value for key, value in block.items()})
+
+
 def _peak(contender: str) -> int:
     """MiB of a process that scores one image."""
     options = ["--peak", "--contenders", contender]
@@ -202,8 +208,8 @@ def parse() -> argparse.Namespace:
     add("--weights", type=Path, default=Path("work/train/model.pt"))
     add("--list", type=Path, default=Path("work/annotations/val.csv"))
     add("--root", type=Path, help="where the list's paths start")
-    add("--modes", nargs="+", help="default: the model's")
-    add("--crop", type=int, nargs=2, metavar=("H", "W"), help="default: the model's")
+    add("--modes", nargs="+", help="default: the model's, else ss ssc msf mscf")
+    add("--crop", type=int, nargs=2, metavar=("H", "W"), help="default: the model's, else its images' height")
     add("--batch", type=int, help="images in one forward pass; default: the model's")
     add("--images", type=int, default=4, help="spread over the list")
     add("--threads", type=int, default=torch.get_num_threads())

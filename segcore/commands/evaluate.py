@@ -53,13 +53,8 @@ BACKENDS = ("torch", *READERS[".onnx"])
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
-    add(
-        "--weights",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="a model.pt, or an exported .onnx, .xml (OpenVINO), .pt2 or .engine",
-    )
+    formats = "a model.pt, or an exported .onnx, .xml (OpenVINO), .pt2 or .engine"
+    add("--weights", type=Path, required=True, metavar="FILE", help=formats)
     add("--list", type=Path, required=True, metavar="CSV", help="one `image,label` a line")
     add("--root", type=Path, metavar="DIR", help="where the list's paths start; default: what `root` beside it says")
     add("--labels", type=Path, metavar="CSV", help="default: labels.csv beside the list, else the model's own table")
@@ -117,7 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
             network={
                 "sha256": sha256(arguments.weights),
                 "backend": arguments.backend,
-                "precision": arguments.precision,
+                "precision": _precision(arguments.precision, file),
                 **({"pretrained": "none"} if _from_random_weights(file) else {}),
             },
         )
@@ -125,6 +120,12 @@ def run(arguments: argparse.Namespace) -> None:
         write_extras(arguments, samples, modes)
         shutil.rmtree(progress.parent)
         _show(results, arguments)
+
+
+def _precision(asked: str, file: ModelFile | EngineFile) -> str:
+    """What it is scored in, to stand beside the scores: what a file was exported in, and what is asked of the rest."""
+    own = file.shape.precision if isinstance(file, EngineFile) else "fp32"
+    return "+".join(dict.fromkeys(each for each in (own, asked) if each != "fp32")) or "fp32"
 
 
 def _from_random_weights(file: ModelFile | EngineFile) -> bool:

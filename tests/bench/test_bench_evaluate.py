@@ -88,5 +88,9 @@ def test_the_report_says_what_was_measured(
         expected = {mode: 100 * (value - plainly[mode]) for mode, value in result["miou"].items()}
         assert result["miou_points_off"] == pytest.approx(expected, abs=1e-3)
     assert report["results"]["fp32"]["pixels_changed"] < 1e-3
+    monkeypatch.setattr("sys.argv", ["bench"])
+    trained = ModelFile("bisenetv2", 11, {}, STATISTICS, TABLES["camvid"])  # names no modes
+    recipe = bench.make_recipe(bench.parse(), trained, Samples.read(folder / "val.csv"))
+    assert recipe.modes == ("ss", "ssc", "msf", "mscf") and recipe.crop == (50, 50)
     assert opened == [("openvino", "fp32"), ("openvino", "bf16")]
     assert report["results"]["openvino-bf16"]["backend"] == "openvino"

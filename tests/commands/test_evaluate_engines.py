@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 import segcore
 from segcore.__main__ import main
 from segcore.checkpoint import ModelFile, load_model_file, save_model_file
+from segcore.commands import evaluate as command
 from segcore.data.datasets import read_label_ids
 from segcore.data.labels import TABLES
 from segcore.data.lists import write_list
@@ -105,6 +106,21 @@ def test_modes_of_its_own_block_that_a_file_does_not_fit_are_left_out_aloud(eval
         onnx.save(proto, place / "own.onnx")
         assert evaluate("own.onnx")[0] == code
         assert ("left out: mode 'seg50' shows the net 32×48" in capsys.readouterr().err) == (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("own", "words", "said"),
+    [("int8", [], "int8"), ("fp32", ["--precision", "bf16"], "bf16"), ("int8", ["--precision", "bf16"], "int8+bf16")],
+)
+def test_the_precision_of_the_file_stands_beside_the_scores(evaluate, place, monkeypatch, own, words, said):
+    proto = onnx.load(place / "fixed.onnx")
+    about = json.loads(proto.metadata_props[0].value)
+    about["graph"]["precision"] = own
+    proto.metadata_props[0].value = json.dumps(about)
+    onnx.save(proto, place / "named.onnx")
+    monkeypatch.setattr(command, "open_engine", lambda file, *asked: open_engine(file))  # bf16 is not everywhere
+    code, out = evaluate("named.onnx", "--modes", "ss", *words)
+    assert code == 0 and results(out, "ss")["network"]["precision"] == said
 
 
 @pytest.mark.parametrize("name", ["any.onnx", "any.xml", "fixed.onnx"])
