@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # DVC starts the stages with the `python` of the activated environment.
 ACTIVATE := . $(VENV)/bin/activate
 
-.PHONY: help repro doctor table claims sweep test test-all test-sharing lint benchmark-here bench-train bench-eval bench-data bench-predict clean
+.PHONY: help repro doctor table claims sweep test test-all test-sharing lint benchmark-here bench-train bench-eval bench-data bench-predict bench-deploy clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -48,6 +48,9 @@ bench-data: $(READY)  ## how fast a training sample is read and transformed, aga
 
 bench-predict: $(READY)  ## what reading, computing and writing at once gains; FILE=model.pt FROM=folder; bench/predict.json
 	@$(ACTIVATE) && OMP_WAIT_POLICY=PASSIVE python -m bench.predict --weights $(FILE) --photographs $(FROM)
+
+bench-deploy: $(READY)  ## how fast deployed files are against PyTorch eager float32; bench/deploy.json
+	@$(ACTIVATE) && python -m bench.deploy
 
 test: $(READY)  ## the tests, a few minutes
 	@$(ACTIVATE) && python -m pytest -m "not slow"
