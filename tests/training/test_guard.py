@@ -47,6 +47,14 @@ def test_a_full_disk_leaves_the_previous_state_whole(job, monkeypatch):
     assert not list(wanted.resume.glob("*.tmp*"))
 
 
+@pytest.mark.parametrize("folder", ["resume", "out"])
+def test_a_folder_that_cannot_be_written_is_named(job, tmp_path, folder):
+    (tmp_path / "file").write_text("in the way")
+    wanted = replace(job(iterations=1, warmup=0, auxiliary_weight=0.0), **{folder: tmp_path / "file" / folder})
+    with pytest.raises(CheckpointError, match=rf"file/{folder}/\w+\.pt: cannot be written"):
+        train(wanted, ALONE)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(job):
     with pytest.raises(TrainingError, match="lower the learning rate"):
         train(job(lr=1e20, iterations=8, auxiliary_weight=0.0, optimizer="sgd"), ALONE)
