@@ -16,6 +16,8 @@ from segcore.checkpoint import ModelFile, save_model_file
 from segcore.data.labels import TABLES
 from segcore.deploy import benchmark as module
 from segcore.deploy import protocols
+from segcore.deploy.deliver import export
+from segcore.deploy.metadata import GraphShape
 from segcore.models import build_model
 
 SMALL = ["--size", "32x64", "--seconds", "0.01", "--device", "cpu", "--json"]
@@ -104,3 +106,20 @@ def test_wrong_use_has_its_one_line(folder: Path, capsys: pytest.CaptureFixture[
     assert "no such file" in refusal(capsys, "--weights", folder / "nowhere.onnx")
     (folder / "broken.onnx").write_bytes(b"no graph")
     assert "damaged" in refusal(capsys, "--weights", folder / "broken.onnx")
+
+
+@pytest.mark.slow
+def test_an_exported_file_is_timed_as_it_is_and_by_those_who_read_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "net.onnx"
+    export(folder / "model.pt", path, GraphShape("argmax", size=(32, 64)))
+    capsys.readouterr()
+    words = ("--weights", path, "--backend", "torch", "onnxruntime", "--list", folder / "val.csv", "--root", folder)
+    torch_row, row = sheet(capsys, *words)["results"]
+    assert torch_row["reason"] == "torch does not read net.onnx; onnxruntime and openvino can"
+    assert row["status"] == "measured" and row["argmax_agreement"] is None
+    assert list(row["times_ms"]) == ["classes", "copies", "encoded"]
+    assert row["miou_images"] == 1 and row["file_mb"] == pytest.approx(path.stat().st_size / 1e6, abs=0.001)
+    assert main(["benchmark", "--weights", str(path), "--size", "32x64", "--precision", "int8", "--json"]) == 0
+    assert {row["reason"] for row in json.loads(capsys.readouterr().out)["results"]} == {"net.onnx is fp32, not int8"}
