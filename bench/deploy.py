@@ -31,7 +31,7 @@ from segcore.deploy.export import DeployGraph
 from segcore.deploy.pictures import Pictures, batches
 from segcore.deploy.recipe import BenchmarkRecipe
 from segcore.deploy.rows import Bench
-from segcore.deploy.timing import describe_device, machine_lock, time_runs, warm_up
+from segcore.deploy.timing import LoadMeter, describe_device, machine_lock, time_runs, warm_up
 from segcore.errors import ExportError
 from segcore.files import sha256, write_json
 from segcore.models import build_model
@@ -74,7 +74,9 @@ def main() -> None:
     scores = accuracy(arguments.weights, arguments.lists) if arguments.weights else None
     about = describe_device(torch.device("cpu"), torch.get_num_threads())
     with machine_lock():
+        meter = LoadMeter()
         found = {f"{name} {size[0]}x{size[1]}": measure(case) for (name, size), case in track(cases.items(), "timed")}
+        about["loaded"] = meter.loaded()
     result = {"device": about, "graph": "float32 1×3×H×W in memory to argmax", "models": found, "miou": scores}
     result |= {"targets": targets(found), "gpu": None if torch.cuda.is_available() else "not measured: no GPU here"}
     write_json(arguments.out, result)
