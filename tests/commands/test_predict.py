@@ -94,6 +94,8 @@ class Pressed:
         self.calls += 1
         if self.calls == self.at:
             os.kill(os.getpid(), signal.SIGINT)
+        if self.calls >= self.at:
+            time.sleep(0.05)  # a busy machine hears of the key later
         return np.zeros(image.shape[:2], np.uint8)
 
 

@@ -160,7 +160,9 @@ def test_2020s_heads_learn_ten_times_as_fast_since_june_2021(golden):
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_multiply_accumulates_are_the_references(name, golden):
+def test_multiply_accumulates_are_the_references(name, golden, monkeypatch):
+    # As the network is published; our way through a doubled map needs 4/9 of its products.
+    monkeypatch.setattr(DoubledCBR, "forward", nn.Sequential.forward)
     for size, expected in golden(name)[0]["macs"].items():
         with torch.device("meta"):
             images = torch.empty(1, 3, *map(int, size.split("x")))
