@@ -3,9 +3,8 @@
 A wide and shallow detail branch and a narrow and deep semantic branch meet in the bilateral guided aggregation.
 Module names are those of the released checkpoints. Differences from the paper, all as in the reference: a ReLU after
 the depthwise convolutions of the gather-and-expansion layers, a CBR at the end of the context embedding, nearest
-enlargement in the aggregation, auxiliary heads with a second stage of u² channels.
-
-Three generations of it have been published; they differ in how maps are enlarged and in the heads (`GENERATIONS`).
+enlargement in the aggregation, auxiliary heads with a second stage of u² channels. Three generations of it have been
+published; they differ in how maps are enlarged and in the heads (`GENERATIONS`).
 """
 
 from __future__ import annotations
@@ -17,12 +16,9 @@ from torch import Tensor, nn
 from segcore.models.layers import ConvBNReLU, Enlargement, Outputs, accepts_side, enlarge, pad_to_multiple, stretch
 
 GENERATIONS: dict[str, Enlargement] = {
-    # Since 2021-07-07.
-    "bisenetv2": "factor",
-    # 2020-09 to 2021-06, when TensorRT could not parse bilinear resizing.
-    "bisenetv2_2020": "shuffle",
-    # 2020-08: any side; heads of a single stage.
-    "bisenetv2_old": "corners",
+    "bisenetv2": "factor",  # since 2021-07-07
+    "bisenetv2_2020": "shuffle",  # 2020-09 to 2021-06, when TensorRT could not parse bilinear resizing
+    "bisenetv2_old": "corners",  # 2020-08: any side; heads of a single stage
 }
 HEAD_WIDTH = 1024
 AUXILIARY_WIDTH = 128
@@ -187,9 +183,8 @@ class Head(nn.Module):
 class DoubledCBR(nn.Sequential):
     """Nearest enlargement by 2, then a CBR: N×C×h×w -> N×outputs×2h×2w.
 
-    On a doubled map a 3×3 kernel sees only 2×2 different values, other ones for each of the four pixels that came of
-    one. So four kernels of 2×2, sums of the weights that meet the same value, do the same on the map as it is: 4/9 of
-    the products, and no doubled map to keep for the backward pass.
+    On a doubled map a 3×3 kernel sees 2×2 different values, others for each of the four pixels that came of one. Four
+    2×2 kernels, sums of the weights that meet the same value, do the same: 4/9 of the products, no doubled map to keep.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -211,8 +206,6 @@ class DoubledCBR(nn.Sequential):
 
 
 # A head's classifier in each generation, and the stride of its logits. Names within are those of the released files.
-
-
 def _doubling(width: int, num_classes: int, factor: int, auxiliary: bool) -> tuple[nn.Module, int]:
     """An auxiliary head doubles its map and squeezes it to u² channels first."""
     if not auxiliary:
