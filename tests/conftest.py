@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages do
@@ -18,6 +19,8 @@ from hypothesis import settings
 from segcore.data.datasets import Samples, write_list
 from segcore.data.labels import TABLES
 
+# A shell that runs the tests in the background has Ctrl-C ignored, here and in every process that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine is no failure.
 settings.register_profile("calm", deadline=None)
 settings.load_profile("calm")
