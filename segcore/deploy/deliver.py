@@ -29,6 +29,7 @@ from segcore.deploy.tensorrt import BuildSettings, load_library
 from segcore.errors import ExportError
 from segcore.files import sha256
 from segcore.models.fuse import fuse
+from segcore.models.pairs import PAIRS
 
 IMAGES = 4
 
@@ -65,6 +66,8 @@ def export(
     shape, write = shape or GraphShape(), writer(path)
     _refuse_wish(path, shape, calibration)
     file = load_model_file(weights)
+    if not shape.size and file.model in PAIRS and PAIRS[file.model].decoder not in ("c1", "c1_deepsup"):
+        raise ExportError(f"{file.model}: its pyramid's windows are fixed by the size; give it with --size HxW")
     if calibration:
         refuse_held_out(calibration.path, calibration.samples, file.provenance.get("list"), file.labels)
     network = file.network()

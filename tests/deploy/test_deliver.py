@@ -236,6 +236,14 @@ def test_wrong_use_has_its_line(weights, tmp_path, monkeypatch, capsys, words, s
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt"}
 
 
+def test_a_pyramid_is_exported_for_one_size_only(tmp_path):
+    name = "resnet18dilated8_ppm_deepsup"
+    file = ModelFile(name, 11, build_model(name, 11).state_dict(), STATISTICS, TABLES["camvid"])
+    save_model_file(tmp_path / "model.pt", file)
+    with pytest.raises(ExportError, match=f"{name}: its pyramid's windows .* --size HxW"):
+        export(tmp_path / "model.pt", tmp_path / "net.onnx")
+
+
 def test_damaged_files_and_another_size_have_their_line(weights, photographs, tmp_path):
     export(weights, tmp_path / "net.pt2", GraphShape(size=SIZE), photographs=photographs)
     with pytest.raises(DataError, match="takes and gives 32×64"):
