@@ -23,7 +23,7 @@ BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 NOT_HERE = {
     r"make test": "the suite that this belongs to",
     r".*(cityscapes|ade20k|cocostuff).*": "an account or 20 GB of downloads, and days on GPUs",
-    r"(srun )?torchrun .*": "several machines; tests/test_elastic.py starts torchrun on this one",
+    r"(\w+=\S+ )?(srun )?torchrun .*": "several machines; tests/test_elastic.py starts torchrun on this one",
     r"dvc commit -f train && .*": "belongs to the training on several machines",
     r"segcore predict .* 0": "a camera",
     r"(pip install|python -c|segcore|trtexec) .*(tensorrt|\.engine).*": "TensorRT; tests/deploy/test_tensorrt.py",
