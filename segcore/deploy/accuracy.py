@@ -26,7 +26,7 @@ def score(runner: Runner, case: Case, samples: Samples, wanted: int, mean: Any, 
     """Scores an engine on images of a list, evenly spread where there are more than `wanted`.
 
     Images are resized to the engine's size and its class maps to the labels'; at the images' own size this is the
-    evaluation's mode `ss`.
+    evaluation's mode `ss` where both sides are multiples of 32, to which that mode rounds.
 
     Args:
         runner: the engine.
