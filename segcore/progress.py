@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
@@ -32,15 +33,16 @@ class Progress:
     def __enter__(self) -> Self:
         if self.terminal:
             columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("eta"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(self.description))),
+                BarColumn(None, table_column=Column(ratio=1, min_width=4, max_width=40)),
+                MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(self.total)) + 1)),
+                TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+                TextColumn("eta", table_column=Column(no_wrap=True, min_width=3)),
+                TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+                # What gives way on a narrow terminal.
+                TextColumn("{task.fields[note]}", table_column=Column(ratio=4, no_wrap=True, overflow="ellipsis")),
             )
-            self._bar = RichProgress(*columns, console=Console(stderr=True))
+            self._bar = RichProgress(*columns, console=Console(stderr=True), expand=True)
             self._bar.start()
             self._task = self._bar.add_task(self.description, total=self.total, completed=self.start, note="")
         return self
