@@ -14,6 +14,7 @@ from rich.table import Column
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
+LONGEST_NAME = 24
 
 
 class Progress:
@@ -32,15 +33,16 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self.terminal:
+            width = min(len(self.description), LONGEST_NAME)
             columns = (
-                TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(self.description))),
+                TextColumn("{task.description}", markup=False, table_column=_column(width, max_width=LONGEST_NAME)),
                 BarColumn(None, table_column=Column(ratio=1, min_width=4, max_width=40)),
-                MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(self.total)) + 1)),
-                TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
-                TextColumn("eta", table_column=Column(no_wrap=True, min_width=3)),
-                TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+                MofNCompleteColumn(table_column=_column(2 * len(str(self.total)) + 1)),
+                TimeElapsedColumn(table_column=_column(7)),
+                TextColumn("eta", table_column=_column(3)),
+                TimeRemainingColumn(table_column=_column(7)),
                 # What gives way on a narrow terminal.
-                TextColumn("{task.fields[note]}", table_column=Column(ratio=4, no_wrap=True, overflow="ellipsis")),
+                TextColumn("{task.fields[note]}", markup=False, table_column=_column(None, ratio=4)),
             )
             self._bar = RichProgress(*columns, console=Console(stderr=True), expand=True)
             self._bar.start()
@@ -86,6 +88,10 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         for item in iterable:
             yield item
             progress.advance()
+
+
+def _column(min_width: int | None, **further: int) -> Column:
+    return Column(no_wrap=True, overflow="ellipsis", min_width=min_width, **further)
 
 
 def _clock(seconds: float) -> str:
