@@ -22,6 +22,8 @@ from segcore.files import digest, read_text, write_csv
 IGNORE = 255
 COLUMNS = ("id", "train_id", "name", "r", "g", "b", "category")
 UNKNOWN = -1
+# Digits of a number that are looked at; int() refuses more than 4300.
+LONGEST = 20
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,14 @@ class LabelTable:
             DataError: no such file, a missing column, something that is no number (with its line), see also the class.
         """
         text = read_text(path, f"a label table has the columns {','.join(COLUMNS[:6])}")
-        reader = csv.reader(io.StringIO(text), skipinitialspace=True)
-        heading = [cell.strip().lower() for cell in next(reader, [])]
+        rows = _rows(path, text)
+        heading = [cell.lower() for cell in rows.pop(0)[1]] if rows else []
         missing = [column for column in COLUMNS[:6] if column not in heading]
         if missing:
             raise DataError(f"{path}:1: no column {missing[0]!r}; the first line must be {','.join(COLUMNS[:6])}")
-        entries = []
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                row = dict(zip(heading, map(str.strip, cells), strict=False))
-                entries.append(_from_row(row, f"{path}:{reader.line_num}"))
+        entries = [
+            _from_row(dict(zip(heading, cells, strict=False)), f"{path}:{line}") for line, cells in rows if any(cells)
+        ]
         try:
             return cls(Path(path).stem, tuple(entries))
         except DataError as error:
@@ -160,12 +160,22 @@ class LabelTable:
         return cls(name, tuple(Label(**{**row, "color": tuple(row["color"])}) for row in rows))
 
 
+def _rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """Line number and cells of every row."""
+    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+    try:
+        return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: {error}; close the quotation mark, or shorten the value") from None
+
+
 def _from_row(row: dict[str, str], where: str) -> Label:
     for column in COLUMNS[:6]:
         if column not in row:
             raise DataError(f"{where}: ends before the column {column!r}; every row needs {','.join(COLUMNS[:6])}")
-        if column != "name" and not row[column].isdecimal():
-            raise DataError(f"{where}: {column} is {row[column]!r}; it must be a whole number of 0 … 255")
+        if column != "name" and not (row[column].isdecimal() and len(row[column]) <= LONGEST):
+            shown = row[column][:LONGEST] + "…" * (len(row[column]) > LONGEST)
+            raise DataError(f"{where}: {column} is {shown!r}; it must be a whole number of 0 … 255")
     color = (int(row["r"]), int(row["g"]), int(row["b"]))
     return Label(int(row["id"]), int(row["train_id"]), row["name"], color, row.get("category") or "")
 

@@ -91,6 +91,28 @@ def test_a_broken_label_file_is_one_line(text, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            f"id,train_id,name,r,g,b\n0,0,a,0,0,0\n{'1' * 5000},1,b,0,0,0\n",
+            r"labels\.csv:3: id is '1{20}…'; it must be",
+        ),
+        (
+            f"id,train_id,name,r,g,b\n0,0,{'a' * 140_000},0,0,0\n",
+            r"labels\.csv:2: field larger .*; close the quotation",
+        ),
+        (f'"{"a" * 140_000}\n', r"labels\.csv:1: field larger .*; close the quotation"),
+    ],
+    ids=["digits", "name", "heading"],
+)
+def test_what_is_too_long_for_a_cell_is_one_short_line(text, message, tmp_path):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        LabelTable.read_csv(tmp_path / "labels.csv")
+    assert len(str(caught.value).removeprefix(str(tmp_path))) < 200
+
+
+@pytest.mark.parametrize(
     ("name", "classes", "raw"),
     [
         ("ade20k", 150, {1: 0, 150: 149, 0: 255}),
