@@ -26,7 +26,7 @@ from ruamel.yaml.error import YAMLError
 from segcore.data.labels import TABLES, LabelTable
 from segcore.data.store import find_dataset, verify
 from segcore.errors import RecipeError, SegcoreError, did_you_mean
-from segcore.files import atomic_write, digest
+from segcore.files import atomic_write, digest, explain
 
 T = TypeVar("T")
 
@@ -276,8 +276,7 @@ def stage(main: Callable[[], int | None]) -> Callable[[], None]:
             print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            print(f"{Path(sys.argv[0]).stem}: {where}{error.strerror or error}", file=sys.stderr)
+            print(f"{Path(sys.argv[0]).stem}: {explain(error, WORK)}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
             print("interrupted; the same command goes on where it stopped", file=sys.stderr)

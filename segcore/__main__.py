@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 the input or the environment is at fault (one line says wh
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import os
 import shutil
@@ -14,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from segcore.errors import SegcoreError
+from segcore.files import explain
 
 # As the stages do: threads that spin while they wait take the cores away from those that read and write. PyTorch reads
 # it when it is first imported.
@@ -61,20 +61,12 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"segcore {arguments.command}: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"segcore {arguments.command}: {_explain(error, getattr(arguments, 'out', ''))}", file=sys.stderr)
+        print(f"segcore {arguments.command}: {explain(error, getattr(arguments, 'out', ''))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
-
-
-def _explain(error: OSError, out: object) -> str:
-    """One line on what the file system refused; a full disk does not say where, so it was where results go."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "make room and run again" if full else "see that nothing else lies there and that it may be written"
-    where = error.filename or out
-    return f"{where}: {error.strerror or error}; {remedy}" if where else f"{error}; {remedy}"
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,6 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from segcore.errors import DataError, SegcoreError
+
+REMEDIES = {
+    (errno.ENOSPC, errno.EDQUOT): "make room and run again",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "see that it may be read and written, and run again",
+    (errno.EEXIST, errno.ENOTDIR, errno.EISDIR): "see that nothing else lies there",
+}
 
 
 @contextlib.contextmanager
@@ -100,6 +107,13 @@ def exclusive(path: Path, message: str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def explain(error: OSError, where: object = "") -> str:
+    """One line on what the file system refused; `where` it was if the error does not say, as that of a full disk."""
+    remedy = next((f"; {text}" for kinds, text in REMEDIES.items() if error.errno in kinds), "")
+    place = error.filename or where
+    return f"{place}: {error.strerror or error}{remedy}" if place else f"{error.strerror or error}{remedy}"
 
 
 def _umask() -> int:

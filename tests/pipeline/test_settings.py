@@ -1,5 +1,6 @@
 """Typed settings: what is refused, and with which words."""
 
+import errno
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import pipeline.resolve as module
 from pipeline.resolve import merge, resolve
-from pipeline.settings import Override, Params, read_yaml, validate, write_yaml
+from pipeline.settings import Override, Params, read_yaml, stage, validate, write_yaml
 from segcore.errors import RecipeError
 
 
@@ -160,3 +161,31 @@ class TestBadRecipes:
         (tmp_path / "a.yaml").write_bytes(b"a: \xff\xfe")
         with pytest.raises(RecipeError, match="a.yaml"):
             read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "work: No space left on device; make room and run again"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a.csv"),
+            "a.csv: Permission denied; see that it may be read",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "a.csv"),
+            "a.csv: Read-only file system; see that it may be read",
+        ),
+        (FileExistsError(errno.EEXIST, "File exists", "work"), "work: File exists; see that nothing else lies there"),
+        (OSError(errno.EIO, "Input/output error", "a.csv"), "a.csv: Input/output error"),
+        (OSError("what nobody numbered"), "work: what nobody numbered"),
+    ],
+)
+def test_what_the_file_system_refuses_is_one_line_of_a_stage_with_its_remedy(error, line, capsys, monkeypatch):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["pipeline/train.py"])
+    with pytest.raises(SystemExit) as caught:
+        stage(fail)()
+    said = capsys.readouterr().err
+    assert caught.value.code == 1 and said.startswith(f"train: {line}") and said.count("\n") == 1, said
