@@ -1,7 +1,8 @@
 """Lists and weights in; work/train/ out: model.pt, curve.csv, and run.json with the facts of this very run.
 
 Starts one process per device of `runtime.devices`. After an interruption the same command goes on where it stopped: the
-state lies under work/resume/, named by everything the result depends on.
+state lies under work/resume/, named by everything the result depends on. With other settings the stage refuses to start
+beside a state that waits there, and says what differs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,11 +27,13 @@ from pipeline.settings import (
     image_root,
     packed_folder,
     params,
+    project_root,
     resume_folder,
     section,
     stage,
     verified_images,
 )
+from pipeline.unfinished import FINISHED, LOCK, NOTE, refuse_beside
 from segcore.checkpoint import plain
 from segcore.data.datasets import Samples
 from segcore.data.packed import PackedSamples, pack
@@ -45,9 +49,10 @@ from segcore.train import train
 @stage
 def main() -> int | None:
     """Runs the stage; under torchrun, one of its processes."""
-    devices, job = params().runtime.devices, make_job()
+    devices, job, of = params().runtime.devices, make_job(), described()
     if "LOCAL_RANK" not in os.environ:
         # Here and not in every process, so that what is wrong is said once and early.
+        refuse_beside(job.resume, of, project_root())
         check_share(job.recipe, parse_devices(devices)[1], job.any_world_size)
         verified_images()
         if isinstance(job.samples, PackedSamples):
@@ -55,7 +60,7 @@ def main() -> int | None:
             print(f"{job.samples.size() / 1e9:.2f} GB of decoded images in {job.samples.folder}")
     if (code := launch("pipeline.train", devices)) is not None:
         return code
-    with join(devices) as process, claim(job.resume) if process.leads else contextlib.nullcontext():
+    with join(devices) as process, claim(job.resume, of) if process.leads else contextlib.nullcontext():
         facts = train(job, process)
         if process.leads:
             write_json(TRAIN / "run.json", {**facts, **circumstances(process.device)})
@@ -63,34 +68,47 @@ def main() -> int | None:
 
 
 @contextlib.contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Holds the resume folder for this run alone, and clears away states that finished runs left before.
+def claim(folder: Path, of: dict[str, Any]) -> Iterator[None]:
+    """Holds the resume folder for this run alone, notes what it is of, and clears away what finished runs left.
 
     A finished state is kept until then: should DVC be killed before it stores the outs, only the export runs again.
     """
+    refuse_beside(folder, of, project_root())  # torchrun may have started this process
     message = f"this very training is already running (its state: {folder}); wait for it or stop it"
-    with exclusive(folder / "lock", message):
-        for note in folder.parent.glob("*/finished"):
+    with exclusive(folder / LOCK, message):
+        write_json(folder / NOTE, of)
+        for note in folder.parent.glob(f"*/{FINISHED}"):
             if note.parent != folder:
                 shutil.rmtree(note.parent, ignore_errors=True)
         yield
-        (folder / "finished").touch()
+        (folder / FINISHED).touch()
+
+
+def described() -> dict[str, Any]:
+    """What the training is of, as plain containers: all that its result depends on, and that its state goes on with."""
+    recipe, wanted = section("train", TrainRecipe), params()
+    return {
+        "recipe": plain(recipe),
+        "dataset": plain(section("dataset", DatasetInfo)),
+        "seed": wanted.seed,
+        "data": sha256(FILES),
+        "list": sha256(LISTS / f"{recipe.trained_on}.csv"),
+        "weights": sha256(WEIGHTS / "receipt.json"),
+        "device": parse_devices(wanted.runtime.devices)[0],
+        "torch": str(torch.__version__),
+    }
 
 
 def make_job() -> Job:
     """The training that params.yaml and recipe.yaml describe."""
-    recipe, info, wanted = section("train", TrainRecipe), section("dataset", DatasetInfo), params()
+    recipe, info, wanted, of = section("train", TrainRecipe), section("dataset", DatasetInfo), params(), described()
     list_path, root = LISTS / f"{recipe.trained_on}.csv", image_root(info.name)
-    # A state goes on only where its arithmetic does.
-    machine = (parse_devices(wanted.runtime.devices)[0], str(torch.__version__))
     provenance = {
         "dataset": info.name,
         "trained_on": recipe.trained_on,
-        "recipe": digest(plain(recipe)),
+        "recipe": digest(of["recipe"]),
         "code": recipe.code,
-        "data": sha256(FILES),
-        "list": sha256(list_path),
-        "weights": sha256(WEIGHTS / "receipt.json"),
+        **{name: of[name] for name in ("data", "list", "weights")},
     }
     return Job(
         recipe=recipe,
@@ -99,7 +117,7 @@ def make_job() -> Job:
         std=info.std,
         seed=wanted.seed,
         out=TRAIN,
-        resume=resume_folder("train", digest(provenance, plain(info), wanted.seed, *machine)),
+        resume=resume_folder("train", digest(of)),
         workers=wanted.runtime.workers,
         pretrained=_if_there(WEIGHTS / "backbone.pth"),
         finetune=_if_there(WEIGHTS / "finetune.pt"),

@@ -109,6 +109,18 @@ def exclusive(path: Path, message: str) -> Iterator[None]:
         yield
 
 
+def held(path: Path) -> bool:
+    """Whether another process holds the lock of `exclusive`."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:  # nor the folder
+        return False
+    except (BlockingIOError, PermissionError):
+        return True
+    return False
+
+
 def explain(error: OSError, where: object = "") -> str:
     """One line on what the file system refused; `where` it was if the error does not say, as that of a full disk."""
     remedy = next((f"; {text}" for kinds, text in REMEDIES.items() if error.errno in kinds), "")

@@ -37,6 +37,7 @@ from segcore.guard import (
     require_memory,
     what_fits,
 )
+from segcore.identity import made_by, refuse_other
 from segcore.losses import Losses
 from segcore.machine import free_memory, keep_memory, used_memory
 from segcore.optim import set_learning_rate
@@ -59,6 +60,7 @@ def train(job: Job, process: Process) -> dict[str, Any]:
 
     Raises:
         RecipeError: a batch that cannot be divided over the processes.
+        CheckpointError: the state in `job.resume` was made by another recipe, seed, list or number of processes.
         TrainingError: no room, or losses or gradients that are no longer finite.
         DataError: too many images that cannot be read.
         Interrupted: SIGTERM or Ctrl-C; the state is saved.
@@ -71,7 +73,9 @@ def train(job: Job, process: Process) -> dict[str, Any]:
     factor = schedule(recipe)
     compute = _Compute(job, process, run, criterion(recipe, factor))
     compute.check_room()
-    begun = run.restore(from_first(states.load))
+    saved, of = from_first(states.load), made_by(job, process)
+    refuse_other(saved, of, job.resume)
+    begun = run.restore(saved)
 
     clock = _Clock(recipe, begun, run.seconds)
     with StopRequest() as stop, Progress("train", recipe.iterations, start=begun, quiet=not process.leads) as progress:
@@ -92,7 +96,7 @@ def train(job: Job, process: Process) -> dict[str, Any]:
                 progress.say(f"mIoU of {recipe.validate_images} val images: {_validate(job, process, run, done):.4f}")
             if process.leads and (step.stop or last or done % recipe.checkpoint_every == 0 and not run.bad):
                 run.seconds = clock.seconds()
-                states.save(run.state(done))
+                states.save({**run.state(done), "made_by": of})
             if step.stop and not last:
                 where = f"stopped after {done} of {recipe.iterations} iterations, which are saved"
                 raise Interrupted(f"{where}; the same command goes on there", stop.signal or signal.SIGTERM)

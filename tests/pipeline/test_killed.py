@@ -56,6 +56,24 @@ def test_dvc_killed_while_training_refuses_a_second_start_and_then_goes_on(clone
     clone.back()
 
 
+def test_other_settings_are_refused_beside_a_state_that_waits_until_it_is_deleted(clone, tmp_path):
+    command = ["exp", "run", "-S", "seed=11"]
+    first, state = _first_new_state(clone, lambda: clone.start_dvc(*command, *LONG, log=tmp_path / "log"))
+    _end(first)
+    other = [*command, "-S", "override.iterations=3", "-S", "override.lr=0.5"]
+    refused = clone.dvc(*other, "-S", "runtime.devices=cpu:2", check=False)
+    assert refused.returncode and "Traceback" not in refused.stderr
+    said = [line for line in refused.stderr.splitlines() if line.startswith("train: ")]
+    assert len(said) == 1 and "of 150 iterations, and differs: iterations 150 there, 3 here; lr 0." in said[0], said
+    place = f"work/resume/train/{state.name}"
+    assert said[0].startswith(f"train: {place}: a training of bisenetv2 on minicity with seed 11 stopped there after ")
+    assert said[0].endswith(f"`rm -r {place}` to start afresh")
+    shutil.rmtree(clone.folder / place)
+    assert "train" in stages_run(clone.dvc(*other))
+    assert json.loads((clone.folder / "work/train/run.json").read_text())["resumed_from"] == 0
+    clone.back()
+
+
 def _newer(paths, than: float) -> bool:
     return any(path.stat().st_mtime > than for path in paths)
 

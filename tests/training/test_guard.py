@@ -14,6 +14,7 @@ from segcore.data.datasets import Samples
 from segcore.data.loaders import CropStream
 from segcore.distributed import Process
 from segcore.errors import CheckpointError, DataError, RecipeError, TrainingError
+from segcore.identity import differences, made_by
 from segcore.losses import network_loss
 from segcore.steps import Run
 from segcore.train import train
@@ -27,6 +28,27 @@ def test_a_damaged_state_falls_back_to_the_one_before(job):
     state.newest.write_bytes(state.newest.read_bytes()[:100])
     with pytest.warns(RuntimeWarning, match="going back"):
         assert state.load()["iteration"] == RECIPE.iterations - 1
+
+
+def test_a_state_of_another_training_is_refused_with_all_that_differs(job):
+    wanted = job(auxiliary_weight=0.0)
+    stop_after(wanted, 1)
+    other = replace(wanted, recipe=replace(wanted.recipe, lr=2e-3, iterations=5), seed=2, mean=(0.4,) * 3)
+    with pytest.raises(CheckpointError) as caught:
+        train(other, ALONE)
+    differs = (
+        "iterations 4 there, 5 here; lr 0.001 there, 0.002 here; seed 1 there, 2 here; mean [0.5, 0.5, 0.5] there, "
+    )
+    assert f"{wanted.resume}: the state in it was made by another training: {differs}[0.4," in str(caught.value)
+    assert f"`rm -r {wanted.resume}` to start afresh" in str(caught.value)
+    assert train(wanted, ALONE)["resumed_from"] == 1
+
+
+@pytest.mark.parametrize("changes", [{"norm": "local"}, {"ohem_scope": "local"}, {"world_size": 1}, {}])
+def test_a_state_knows_the_number_of_processes_where_its_numbers_depend_on_it(job, changes):
+    wanted, two = job(**changes), Process(0, 2, torch.device("cpu"))
+    found = differences(made_by(wanted, ALONE), made_by(wanted, two))
+    assert found == (["processes 1 there, 2 here"] if changes else [])
 
 
 def test_a_full_disk_leaves_the_previous_state_whole(job, monkeypatch):
