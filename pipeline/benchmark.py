@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+from pipeline.lease import leased
 from pipeline.settings import BENCHMARK, LISTS, TRAIN, params, section, stage, verified_images
 from segcore.checkpoint import load_model_file
 from segcore.data.datasets import Samples
@@ -23,7 +24,12 @@ from segcore.files import sha256, write_json
 
 @stage
 def main() -> None:
-    """Runs the stage."""
+    """Runs the stage, on one device."""
+    with leased(params().runtime.devices, most=1):
+        _measure()
+
+
+def _measure() -> None:
     recipe, weights = section("benchmark", BenchmarkRecipe), TRAIN / "model.pt"
     device, _ = parse_devices(params().runtime.devices)
     file, training = load_model_file(weights), _training(recipe)

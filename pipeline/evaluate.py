@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.lease import leased
 from pipeline.settings import (
     EVALUATE,
     FILES,
@@ -49,7 +50,7 @@ def main() -> int | None:
         run(recipe, file, samples, progress)
         return None
     message = f"this very evaluation is already running (its state: {progress}); wait for it or stop it"
-    with exclusive(progress.with_suffix(".lock"), message):
+    with exclusive(progress.with_suffix(".lock"), message), leased(params().runtime.devices):
         code = launch("pipeline.evaluate", params().runtime.devices)
         if code is None:
             run(recipe, file, samples, progress)

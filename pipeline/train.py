@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from pipeline.lease import leased
 from pipeline.settings import (
     FILES,
     LISTS,
@@ -58,6 +59,11 @@ def main() -> int | None:
         if isinstance(job.samples, PackedSamples):
             pack(job.samples, job.workers)
             print(f"{job.samples.size() / 1e9:.2f} GB of decoded images in {job.samples.folder}")
+    with leased(devices):
+        return _run(job, of, devices)
+
+
+def _run(job: Job, of: dict[str, Any], devices: str | int) -> int | None:
     if (code := launch("pipeline.train", devices)) is not None:
         return code
     with join(devices) as process, claim(job.resume, of) if process.leads else contextlib.nullcontext():
