@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,8 +91,8 @@ def run(
     *disturbances: str,
     build: Callable[..., nn.Module] = lambda *_, **__: Tiny(),
     **changes: object,
-) -> None:
-    """Trains; the result comes into the folder `name` of the data set's folder."""
+) -> dict[str, Any]:
+    """Trains; the result comes into the folder `name` of the data set's folder. Returns the facts of the run."""
     samples, out = Samples.read(folder / "lists" / "train.csv", folder / "images"), folder / name
     job = Job(replace(RECIPE, **changes), samples, (0.5,) * 3, (0.25,) * 3, 1, out, out / "resume", workers=1)
     out.mkdir(exist_ok=True)
@@ -99,7 +100,7 @@ def run(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("segcore.prepare.build_model", build)
         patch.setattr("segcore.train.entries_of", _disturbed(process, out, disturbances))
-        segcore.train.train(job, process)
+        return segcore.train.train(job, process)
 
 
 def _disturbed(process: Process, out: Path, disturbances: tuple[str, ...]):

@@ -298,6 +298,17 @@ class TestPage:
             override.pop("finetune", None)  # the name of a run that only its reader has
             resolve(Params(given.get("model", "bisenetv2"), given["dataset"], override=Override(**override)))
 
+    def test_every_row_of_a_table_has_its_command_and_its_recipes_length(self):
+        rows = re.findall(
+            r"^\| `(\w+)` \| (?:(ade20k|cocostuff) \| )?.* \| ([\d,]+) × (\d+) \|$", self.text, re.MULTILINE
+        )
+        assert {model for model, *_ in rows} == set(MODELS)
+        for model, dataset, iterations, images in rows:
+            where = dataset or "cityscapes"
+            assert f"\ndvc exp run -n {model}-{where}-s1 -S model={model} -S dataset={where}\n" in self.text
+            train = resolve(Params(model, where))["train"]
+            assert (f"{train['iterations']:,}", str(train["batch_size"])) == (iterations, images), (model, where)
+
     @pytest.mark.parametrize("model", MODELS)
     def test_it_has_every_recipe_with_its_numbers(self, model):
         rows = [row for row in self.text.splitlines() if row.startswith(f"| `{model}` |")]

@@ -1,6 +1,7 @@
 """Training: what comes out, that it comes out again, and that a kill costs nothing."""
 
 import csv
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from segcore import load_model
 from segcore.checkpoint import load, load_model_file
 from segcore.data.loaders import Augmentation, CropStream, shares, training_batches
 from segcore.train import train
+from tests.tiny_training import prepare, run
 from tests.training.conftest import ALONE, RECIPE
 
 
@@ -113,3 +115,17 @@ def test_model_file_is_plain(job):
     content = load(wanted.out / "model.pt")
     assert content["format"] == 1 and set(content["provenance"]) == {"seed", "torch"}
     assert content["normalisation"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
+
+
+def test_what_is_seen_while_it_runs_and_at_its_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("segcore.progress.SECONDS_BETWEEN_LINES", 0.0)
+    facts = run(ALONE, prepare(tmp_path), "out", iterations=22)
+    said = capsys.readouterr().err.splitlines()
+    losses = r"loss \d+\.\d+  main \d+\.\d+  auxiliary \d+\.\d+  detail \d+\.\d+"
+    line = rf"train: 22/22  elapsed \d:\d\d  eta 0:00  {losses}  lr \d\.\d\de-\d\d  \d+\.\d images/s  \d+\.\d GiB"
+    assert len(said) == 23 and re.fullmatch(line, said[-1]), said[-1]
+    end = r"train: \d+\.\d\d s an update; about 0:00:\d\d to go, until \d\d:\d\d"
+    assert [number for number, text in enumerate(said) if re.fullmatch(end, text)] == [20], said[20]
+    rows = list(csv.DictReader((tmp_path / "out/curve.csv").open()))
+    assert [int(row["iteration"]) for row in rows] == [*range(1, 23)] and all(float(row["auxiliary"]) for row in rows)
+    assert facts["images"] == 66 and facts["device_hours"] == pytest.approx(facts["seconds"] / 3600, abs=1e-4)
