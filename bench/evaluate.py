@@ -4,8 +4,10 @@
     python -m bench.evaluate --weights model.pt --list val.csv --modes ss msf --images 8
 
 Each image is scored by every contender in turn, so that a busy machine slows all of them; seconds are means over the
-images. Processor seconds, of all threads together, change less while other programs run. Peak memory is of child
-processes that score one image each, the export to a runtime included. Written to bench/evaluate.json.
+images, the first of which each has scored once before: what a runtime prepares for a size is not in them. Processor
+seconds, of all threads together, change less while other programs run. The int8 file is calibrated on the training
+list, what it leaves open runs in bf16. Peak memory is of child processes that score one image each, the export to a
+runtime included. Written to bench/evaluate.json.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -30,13 +33,17 @@ from bench.memory import MODES, peak_mib
 from segcore.checkpoint import ModelFile, load_model_file
 from segcore.data.datasets import Samples
 from segcore.data.transforms import normalise
-from segcore.deploy.engine import open_engine
+from segcore.deploy.calibration import Calibration
+from segcore.deploy.deliver import export
+from segcore.deploy.engine import open_engine, read_engine
+from segcore.deploy.metadata import GraphShape
 from segcore.deploy.timing import describe_device
-from segcore.evaluate import EvaluateRecipe, Mode, engine
+from segcore.evaluate import EvaluateRecipe, engine
 from segcore.evaluate.confusion import confusion_matrix, miou
 from segcore.evaluate.network import scoring_form
 from segcore.evaluate.predictions import read_ahead
 from segcore.files import sha256, write_json
+from segcore.progress import track
 
 # The baseline, and what runs the network in ours: backend and precision.
 CONTENDERS = {
@@ -45,6 +52,7 @@ CONTENDERS = {
     "bf16": ("torch", "bf16"),
     "openvino": ("openvino", "fp32"),
     "openvino-bf16": ("openvino", "bf16"),
+    "openvino-int8": ("openvino", "int8+bf16"),
 }
 # What our engine spends its time in, under the baseline's names.
 PARTS = {
@@ -81,21 +89,18 @@ class Clock:
 
 
 class Contender:
-    """One way to score; keeps its clock, its predictions and its confusion matrices."""
+    """One way to score; keeps its clock and its confusion matrices."""
 
-    def __init__(self, name: str, file: ModelFile, samples: Samples, modes: list[Mode], batch: int) -> None:
-        self.name, self.samples, self.modes, self.batch, self.clock = name, samples, modes, batch, Clock()
-        self.statistics, self.backend, self.precision = file.normalisation, *CONTENDERS[name]
-        self.net = self._network(file)
-        self.processor_seconds = 0.0
-        self.matrices = {mode.name: np.zeros((file.num_classes,) * 2, np.int64) for mode in modes}
+    def __init__(self, name: str, net: nn.Module, file: ModelFile, samples: Samples, recipe: EvaluateRecipe) -> None:
+        self.name, self.net, self.samples, self.batch = name, net, samples, recipe.batch
+        self.modes, self.statistics, self.num_classes = recipe.build(file.model), file.normalisation, file.num_classes
+        self.backend, self.precision = CONTENDERS[name]
+        self.begin()
 
-    def _network(self, file: ModelFile) -> nn.Module:
-        if self.name == "plain":
-            return file.network().to(memory_format=torch.contiguous_format)
-        if self.backend == "torch":
-            return scoring_form(file.network(), self.precision)
-        return open_engine(file, self.backend, self.precision)
+    def begin(self) -> None:
+        """From here on it counts."""
+        self.clock, self.processor_seconds = Clock(), 0.0
+        self.matrices = {mode.name: np.zeros((self.num_classes,) * 2, np.int64) for mode in self.modes}
 
     def score(self, index: int) -> dict[str, np.ndarray]:
         """Class maps by mode."""
@@ -105,7 +110,7 @@ class Contender:
         self.processor_seconds += time.process_time() - start
         label = self.samples.label(index)
         for mode, prediction in found.items():
-            self.matrices[mode] += confusion_matrix(label, prediction, len(self.matrices[mode]))
+            self.matrices[mode] += confusion_matrix(label, prediction, self.num_classes)
         return found
 
     def _plain(self, index: int) -> dict[str, np.ndarray]:
@@ -140,9 +145,10 @@ class Contender:
 def measure(contenders: list[Contender], indices: list[int]) -> dict[str, dict]:
     """Every image by every contender in turn; ratios and changed pixels are against the first."""
     changed, pixels = Counter(), 0
-    for contender in contenders:  # what a first pass sets up is not timed
-        contender.net(torch.zeros(1, 3, 64, 64))
-    for index in indices:
+    for contender in contenders:
+        contender.score(indices[0])
+        contender.begin()
+    for index in track(indices, "images, each by every contender"):
         found = [contender.score(index) for contender in contenders]
         pixels += sum(prediction.size for prediction in found[0].values())
         for contender, theirs in zip(contenders, found, strict=True):
@@ -162,11 +168,11 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     file, samples = load_model_file(arguments.weights), Samples.read(arguments.list, arguments.root)
-    recipe = make_recipe(arguments, file, samples)
-    modes, images = recipe.build(file.model), min(arguments.images, len(samples))
+    recipe, images = make_recipe(arguments, file, samples), min(arguments.images, len(samples))
     indices = np.linspace(0, len(samples) - 1, images).astype(int).tolist()
+    networks = {name: open_network(name, file, arguments) for name in arguments.contenders}
     with torch.inference_mode():
-        contenders = [Contender(name, file, samples, modes, recipe.batch) for name in arguments.contenders]
+        contenders = [Contender(name, net, file, samples, recipe) for name, net in networks.items()]
         if arguments.peak:
             contenders[0].score(indices[0])
             print(peak_mib())
@@ -177,13 +183,34 @@ def main() -> None:
     report = {
         "model": {"name": file.model, "weights": sha256(arguments.weights)},
         "protocol": {"modes": recipe.modes, "scales": recipe.scales, "crop": recipe.crop, "batch": recipe.batch},
-        "images": {"number": images, "of": len(samples), "list": sha256(arguments.list)},
+        "images": {
+            "number": images,
+            "of": len(samples),
+            "size": samples.label(0).shape,
+            "list": sha256(arguments.list),
+        },
         "results": results,
         "device": describe_device(torch.device("cpu"), arguments.threads),
         "revision": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
     }
     write_json(arguments.out, report)
     print(json.dumps(report, indent=2))
+
+
+def open_network(name: str, file: ModelFile, arguments: argparse.Namespace) -> nn.Module:
+    """What a contender runs."""
+    backend, precision = CONTENDERS[name]
+    if name == "plain":
+        return file.network().to(memory_format=torch.contiguous_format)
+    if backend == "torch":
+        return scoring_form(file.network(), precision)
+    if precision != "int8+bf16":
+        return open_engine(file, backend, precision)
+    calibration = Calibration(arguments.calibrate, Samples.read(arguments.calibrate, arguments.root))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        export(arguments.weights, path, GraphShape(precision="int8"), calibration=calibration)
+        return open_engine(read_engine(path), backend, "bf16")
 
 
 def make_recipe(arguments: argparse.Namespace, file: ModelFile, samples: Samples) -> EvaluateRecipe:
@@ -207,7 +234,8 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--weights", type=Path, default=Path("work/train/model.pt"))
     add("--list", type=Path, default=Path("work/annotations/val.csv"))
-    add("--root", type=Path, help="where the list's paths start")
+    add("--calibrate", type=Path, default=Path("work/annotations/train.csv"), help="training images of the int8 file")
+    add("--root", type=Path, help="where the lists' paths start")
     add("--modes", nargs="+", help="default: the model's, else ss ssc msf mscf")
     add("--crop", type=int, nargs=2, metavar=("H", "W"), help="default: the model's, else its images' height")
     add("--batch", type=int, help="images in one forward pass; default: the model's")

@@ -66,7 +66,7 @@ def export(
     shape, write = shape or GraphShape(), writer(path)
     _refuse_wish(path, shape, calibration)
     file = load_model_file(weights)
-    if not shape.size and file.model in PAIRS and PAIRS[file.model].decoder not in ("c1", "c1_deepsup"):
+    if not shape.size and file.model in PAIRS and not PAIRS[file.model].any_size:
         raise ExportError(f"{file.model}: its pyramid's windows are fixed by the size; give it with --size HxW")
     if calibration:
         refuse_held_out(calibration.path, calibration.samples, file.provenance.get("list"), file.labels)

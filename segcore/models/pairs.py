@@ -40,6 +40,11 @@ class Pair(NamedTuple):
         """What the reference pads the sides of a batch to."""
         return ENCODERS[self.encoder].coarsest
 
+    @property
+    def any_size(self) -> bool:
+        """Whether one exported graph can take any size; the windows of a pyramid are fixed by it."""
+        return self.decoder.startswith("c1")
+
 
 UPERNETS = ("upernet", "upernet_lite")
 DECODERS = ("c1", "c1_deepsup", "ppm", "ppm_deepsup", *UPERNETS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import torch
 
 from bench import evaluate as bench
 from bench import plain
-from segcore.checkpoint import ModelFile, save_model_file
+from segcore.checkpoint import ModelFile, load_model_file, save_model_file
 from segcore.data.datasets import Samples, write_list
 from segcore.data.labels import TABLES
 from segcore.data.transforms import normalise
+from segcore.deploy.calibration import Calibration
+from segcore.deploy.metadata import GraphShape
 from segcore.evaluate.modes import modes_for
 from segcore.evaluate.network import scoring_form
 from segcore.models import build_model
@@ -72,8 +75,16 @@ def test_the_report_says_what_was_measured(
         opened.append(asked[1:])
         return scoring_form(asked[0].network())
 
+    def export(weights: Path, path: Path, shape: GraphShape, calibration: Calibration) -> None:
+        shutil.copy(weights, path)
+        exported.append((shape.precision, calibration.path.name))
+
+    exported = []
     monkeypatch.setattr(bench, "open_engine", open_engine)
-    words = ["--weights", "model.pt", "--list", "val.csv", "--out", "out.json"]
+    monkeypatch.setattr(bench, "export", export)
+    monkeypatch.setattr(bench, "read_engine", load_model_file)
+    shutil.copy(folder / "val.csv", folder / "train.csv")
+    words = ["--weights", "model.pt", "--list", "val.csv", "--calibrate", "train.csv", "--out", "out.json"]
     monkeypatch.setattr("sys.argv", ["bench", *words, "--images", "2", "--threads", "1"])
     monkeypatch.chdir(folder)
     bench.main()
@@ -92,5 +103,6 @@ def test_the_report_says_what_was_measured(
     trained = ModelFile("bisenetv2", 11, {}, STATISTICS, TABLES["camvid"])  # names no modes
     recipe = bench.make_recipe(bench.parse(), trained, Samples.read(folder / "val.csv"))
     assert recipe.modes == ("ss", "ssc", "msf", "mscf") and recipe.crop == (50, 50)
-    assert opened == [("openvino", "fp32"), ("openvino", "bf16")]
+    assert opened == [("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "bf16")]
+    assert exported == [("int8", "train.csv")]
     assert report["results"]["openvino-bf16"]["backend"] == "openvino"
