@@ -49,6 +49,7 @@ GROUP = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 PATIENCE = 10.0
 # Gloo's errors are RuntimeErrors; what tells them is the place in its sources, or this text.
 GLOO = re.compile("/gloo/|caused pair closure")
+LATE = re.compile("time(d )?out", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _lost_processes(wait: float) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not GLOO.search(str(error)):
             raise
-        late = "timed out" in str(error).lower()
+        late = LATE.search(str(error))
         what = f"has not answered for {wait:g} s ($SEGCORE_TIMEOUT)" if late else "is gone"
         raise LostProcessError(
             f"another process of this run {what}; started again, on every node, the run goes on from its newest "

@@ -14,8 +14,8 @@ from torch import nn
 import segcore.losses
 from segcore.checkpoint import load_model_file
 from segcore.curve import COLUMNS
-from segcore.distributed import from_first, join, parse_devices, sum_over_processes, world_size
-from segcore.errors import ProcessError, RecipeError
+from segcore.distributed import _lost_processes, from_first, join, parse_devices, sum_over_processes, world_size
+from segcore.errors import LostProcessError, ProcessError, RecipeError
 from segcore.losses import network_loss
 from segcore.models import build_model
 from segcore.models.layers import AbsoluteNorm, Outputs
@@ -31,6 +31,19 @@ def _run(process, folder, name, changes):
         run(process, folder, name, **changes)
     if process.leads:
         (folder / name / "gathered").write_text(str(gather.call_count))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("[/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 40000ms for recv", "has not answered for 40 s"),
+        ("Application timeout caused pair closure", "has not answered for 40 s"),
+        ("[/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1", "is gone"),
+    ],
+)
+def test_a_process_that_fell_silent_is_told_from_one_that_died(error: str, said: str) -> None:
+    with pytest.raises(LostProcessError, match=said), _lost_processes(40):
+        raise RuntimeError(error)
 
 
 def _result(folder):
