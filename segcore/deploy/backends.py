@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from segcore.deploy.tensorrt import BuildSettings, Profile, Session, build_engin
 from segcore.errors import CheckpointError, ExportError
 
 Infer = Callable[[np.ndarray], np.ndarray]
+
+# Compiled forms of one int8 file; the six scales of the published evaluation and its windows need seven.
+SIZES_KEPT = 12
 
 
 def open_onnxruntime(case: Case, precision: str) -> Runner:
@@ -106,9 +110,24 @@ def _operators(optimized: Path) -> str:
 def load_openvino(path: Path, precision: str, threads: int, share_outputs: bool = False) -> Infer:
     """An ONNX or OpenVINO file in OpenVINO on the CPU; each result may be overwritten by the next if `share_outputs`.
 
-    Arguments and errors as `compile_openvino`.
+    Arguments and errors as `compile_openvino`. An int8 file of any size is compiled anew for each size that comes, in a
+    second or so, and the last few are kept: with the size left open OpenVINO 2026.4 gives other numbers, of stdc1 so
+    far off that every seventh pixel changes its class.
     """
-    return _openvino_infer(compile_openvino(path, precision, threads), share_outputs)
+    core = require("openvino").Core()
+    compiled = compile_openvino(path, precision, threads)
+    if not (compiled.input(0).partial_shape[2:].is_dynamic and _is_quantised(core.read_model(path))):
+        return _openvino_infer(compiled, share_outputs)
+
+    @lru_cache(SIZES_KEPT)
+    def of_size(height: int, width: int) -> Infer:
+        return _openvino_infer(compile_openvino(path, precision, threads, (-1, 3, height, width)), share_outputs)
+
+    return lambda images: of_size(*images.shape[2:])(images)
+
+
+def _is_quantised(model: Any) -> bool:
+    return any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
 
 
 def compile_openvino(path: Path, precision: str, threads: int, shape: tuple[int, ...] | None = None) -> Any:
@@ -118,7 +137,7 @@ def compile_openvino(path: Path, precision: str, threads: int, shape: tuple[int,
         path: the file.
         precision: "fp32" or "bf16"; "int8" of a file that is so, whose other parts compute in float32.
         threads: CPU threads.
-        shape: of the images; for a file that takes others too, which is faster for one.
+        shape: of the images, -1 where it stays open; for a file that takes others too, which is faster for one.
 
     Raises:
         ExportError: the package is missing, or the processor does not compute in that precision.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from segcore.deploy import backends
 from segcore.deploy.backends import load_onnxruntime, load_openvino
 from segcore.deploy.case import cut_argmax
 from segcore.deploy.export import DeployGraph, export_onnx
@@ -70,6 +71,29 @@ def test_it_computes_nearly_the_same_for_any_number_of_images(
     exact, found = load_onnxruntime(source, "fp32", 1)(images), load(path, "int8", 1)(images)
     assert found.shape == exact.shape == (3, 16, 28)
     assert 0.95 < (found == exact).mean() < 1.0
+
+
+def test_openvino_compiles_an_int8_file_of_any_size_for_each_size(
+    tmp_path: Path, batches: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    source, path, asked, compile_it = tmp_path / "float32.onnx", tmp_path / "int8.onnx", [], backends.compile_openvino
+    export_onnx(DeployGraph(TinyNet().eval(), "logits"), source, None, batch=None)
+    quantize_onnx(source, path, batches)
+
+    def compile_openvino(*arguments: object) -> object:
+        asked.extend(arguments[3:])
+        return compile_it(*arguments)
+
+    monkeypatch.setattr(backends, "compile_openvino", compile_openvino)
+    both, larger = np.concatenate(batches[:2]), np.zeros((1, 3, 32, 64), np.float32)
+    infer = load_openvino(path, "fp32", 1)
+    for images in (batches[0], larger, both, larger):
+        assert np.abs(infer(images) - load_onnxruntime(path, "int8", 1)(images)).max() < 0.1
+    assert asked == [(-1, 3, 16, 28), (-1, 3, 32, 64)]
+    asked.clear()
+    load_openvino(source, "fp32", 1)(larger)
+    assert not asked  # float32 is right with the size left open
 
 
 def test_a_graph_cut_before_its_argmax_gives_what_the_argmax_is_of(
