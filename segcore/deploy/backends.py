@@ -107,27 +107,23 @@ def _operators(optimized: Path) -> str:
     return ", ".join(f"{n} convolutions {kind}" for n, kind in ((rest, "f32"), (eight, "u8")) if n)
 
 
-def load_openvino(path: Path, precision: str, threads: int, share_outputs: bool = False) -> Infer:
-    """An ONNX or OpenVINO file in OpenVINO on the CPU; each result may be overwritten by the next if `share_outputs`.
+def load_openvino(path: Path, precision: str, threads: int) -> Infer:
+    """An ONNX or OpenVINO file in OpenVINO on the CPU; arguments and errors as `compile_openvino`.
 
-    Arguments and errors as `compile_openvino`. An int8 file of any size is compiled anew for each size that comes, in a
-    second or so, and the last few are kept: with the size left open OpenVINO 2026.4 gives other numbers, of stdc1 so
-    far off that every seventh pixel changes its class.
+    An int8 file of any size is compiled anew for each size that comes, in a second or so, and the last few are kept:
+    with the size left open OpenVINO 2026.4 gives other numbers, of stdc1 so far off that every seventh pixel changes
+    its class.
     """
-    core = require("openvino").Core()
-    compiled = compile_openvino(path, precision, threads)
-    if not (compiled.input(0).partial_shape[2:].is_dynamic and _is_quantised(core.read_model(path))):
-        return _openvino_infer(compiled, share_outputs)
+    model = _read_openvino(path)
+    compiled = _compile_openvino(model, path, precision, threads)
+    if not (compiled.input(0).partial_shape[2:].is_dynamic and _is_quantised(model)):
+        return _openvino_infer(compiled)
 
     @lru_cache(SIZES_KEPT)
     def of_size(height: int, width: int) -> Infer:
-        return _openvino_infer(compile_openvino(path, precision, threads, (-1, 3, height, width)), share_outputs)
+        return _openvino_infer(_compile_openvino(model, path, precision, threads, (-1, 3, height, width)))
 
     return lambda images: of_size(*images.shape[2:])(images)
-
-
-def _is_quantised(model: Any) -> bool:
-    return any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
 
 
 def compile_openvino(path: Path, precision: str, threads: int, shape: tuple[int, ...] | None = None) -> Any:
@@ -143,8 +139,21 @@ def compile_openvino(path: Path, precision: str, threads: int, shape: tuple[int,
         ExportError: the package is missing, or the processor does not compute in that precision.
         CheckpointError: the file is damaged.
     """
+    return _compile_openvino(_read_openvino(path), path, precision, threads, shape)
+
+
+def _read_openvino(path: Path) -> Any:
     openvino = require("openvino")
-    core, wanted = openvino.Core(), {"fp32": "f32", "bf16": "bf16", "int8": "f32"}.get(precision)
+    try:
+        return openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise _unreadable(path, error) from None
+
+
+def _compile_openvino(
+    model: Any, path: Path, precision: str, threads: int, shape: tuple[int, ...] | None = None
+) -> Any:
+    core, wanted = require("openvino").Core(), {"fp32": "f32", "bf16": "bf16", "int8": "f32"}.get(precision)
     if wanted is None:
         raise ExportError(f"openvino does not compute in {precision} on a CPU")
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -156,16 +165,24 @@ def compile_openvino(path: Path, precision: str, threads: int, shape: tuple[int,
         "INFERENCE_PRECISION_HINT": wanted,
     }
     try:
-        model = core.read_model(path)
         if shape and model.is_dynamic():
+            model = model.clone()
             model.reshape(list(shape))
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: openvino cannot read it: {str(error).strip().splitlines()[-1]}") from None
+        raise _unreadable(path, error) from None
     used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if used != wanted:  # a hint may be overruled, and then the figure would carry the wrong name
         raise ExportError(f"openvino computes in {used} here, not in {wanted}")
     return compiled
+
+
+def _unreadable(path: Path, error: RuntimeError) -> CheckpointError:
+    return CheckpointError(f"{path}: openvino cannot read it: {str(error).strip().splitlines()[-1]}")
+
+
+def _is_quantised(model: Any) -> bool:
+    return any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
 
 
 def convolution_types(compiled: Any) -> Counter[str]:
@@ -176,7 +193,8 @@ def convolution_types(compiled: Any) -> Counter[str]:
     )
 
 
-def _openvino_infer(compiled: Any, share_outputs: bool) -> Infer:
+def _openvino_infer(compiled: Any, share_outputs: bool = False) -> Infer:
+    """Each result may be overwritten by the next if `share_outputs`."""
     request = compiled.create_infer_request()
     return lambda images: request.infer({INPUT: images}, share_inputs=True, share_outputs=share_outputs)[0]
 

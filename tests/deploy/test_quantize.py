@@ -77,19 +77,20 @@ def test_openvino_compiles_an_int8_file_of_any_size_for_each_size(
     tmp_path: Path, batches: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino")
-    source, path, asked, compile_it = tmp_path / "float32.onnx", tmp_path / "int8.onnx", [], backends.compile_openvino
+    source, path, asked, compile_it = tmp_path / "float32.onnx", tmp_path / "int8.onnx", [], backends._compile_openvino
     export_onnx(DeployGraph(TinyNet().eval(), "logits"), source, None, batch=None)
     quantize_onnx(source, path, batches)
 
-    def compile_openvino(*arguments: object) -> object:
-        asked.extend(arguments[3:])
+    def compiled(*arguments: object) -> object:
+        asked.extend(arguments[4:])
         return compile_it(*arguments)
 
-    monkeypatch.setattr(backends, "compile_openvino", compile_openvino)
+    monkeypatch.setattr(backends, "_compile_openvino", compiled)
     both, larger = np.concatenate(batches[:2]), np.zeros((1, 3, 32, 64), np.float32)
     infer = load_openvino(path, "fp32", 1)
+    path.rename(tmp_path / "elsewhere.onnx")
     for images in (batches[0], larger, both, larger):
-        assert np.abs(infer(images) - load_onnxruntime(path, "int8", 1)(images)).max() < 0.1
+        assert np.abs(infer(images) - load_onnxruntime(tmp_path / "elsewhere.onnx", "int8", 1)(images)).max() < 0.1
     assert asked == [(-1, 3, 16, 28), (-1, 3, 32, 64)]
     asked.clear()
     load_openvino(source, "fp32", 1)(larger)
