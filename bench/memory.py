@@ -3,14 +3,15 @@
     python -m bench.memory             all four figures, some minutes; bench/memory.json
     python -m bench.memory ours 19     one of them, in this process
 
-A figure is that of a process of its own. Where a limit is set (ulimit -v), a
-process that reaches it counts as "not enough memory".
+A figure is that of a process of its own. Where a limit is set (ulimit -v), a process that reaches it counts as "not
+enough memory".
 """
 
 from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -96,8 +97,10 @@ def main() -> None:
         score(sys.argv[1], int(sys.argv[2]))
         print(peak_mib())
         return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     report = {
         "protocol": {"size": SIZE, "modes": MODES, "scales": SCALES, "crop": CROP, "batch": BATCH},
+        "limit_mib": None if limit == resource.RLIM_INFINITY else limit // 2**20,
         "peak_mib": measure(),
         "device": describe_device(torch.device("cpu"), torch.get_num_threads()),
         "revision": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
