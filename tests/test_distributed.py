@@ -33,6 +33,12 @@ def _run(process, folder, name, changes):
         (folder / name / "gathered").write_text(str(gather.call_count))
 
 
+def _result(folder):
+    rows = list(csv.DictReader((folder / "curve.csv").open()))
+    curve = torch.tensor([[float(row[column]) for column in COLUMNS[2:]] for row in rows], dtype=torch.float64)
+    return curve, load_model_file(folder / "model.pt").state_dict
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -44,12 +50,6 @@ def _run(process, folder, name, changes):
 def test_a_process_that_fell_silent_is_told_from_one_that_died(error: str, said: str) -> None:
     with pytest.raises(LostProcessError, match=said), _lost_processes(40):
         raise RuntimeError(error)
-
-
-def _result(folder):
-    rows = list(csv.DictReader((folder / "curve.csv").open()))
-    curve = torch.tensor([[float(row[column]) for column in COLUMNS[2:]] for row in rows], dtype=torch.float64)
-    return curve, load_model_file(folder / "model.pt").state_dict
 
 
 # Where most pixels are hard all of them count; where few are, the largest losses are sought over all processes.

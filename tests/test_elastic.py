@@ -47,7 +47,10 @@ def start():
 
     yield make
     for process in started:
-        for each in [process.pid, *_descendants(process.pid)]:
+        # The number of one that has ended may be another's by now.
+        left = _descendants(process.pid) if process.poll() is None else []
+        process.kill()
+        for each in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
         process.communicate()

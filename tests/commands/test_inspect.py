@@ -173,7 +173,11 @@ class TestWhatComesOut:
         assert " class3 " in out and " class59 " not in out and "… 57 absent …" in out
 
     @pytest.mark.parametrize(
-        ("number", "words"), [(errno.ENOSPC, "make room and run again"), (errno.EROFS, "and run again")]
+        ("number", "words"),
+        [
+            (errno.ENOSPC, "make room and run again"),
+            (errno.EROFS, "see that it may be read and written, and run again"),
+        ],
     )
     def test_a_disk_that_refuses_is_one_line_and_leaves_nothing_half(self, number, words, lists, monkeypatch, capsys):
         def refuse(*_):
