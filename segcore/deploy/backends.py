@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from segcore.deploy.case import Case, Runner
-from segcore.deploy.export import INPUT, require
+from segcore.deploy.export import INPUT, openvino_core, require
 from segcore.deploy.in_torch import open_compiled, open_cuda_graph, open_torch
 from segcore.deploy.tensorrt import BuildSettings, Profile, Session, build_engine, load_library, open_session
 from segcore.errors import CheckpointError, ExportError
 
 Infer = Callable[[np.ndarray], np.ndarray]
 
+# OpenVINO's name of the arithmetic that it is asked for, and of the one that it uses.
+PRECISION = "INFERENCE_PRECISION_HINT"
 # Compiled forms of one int8 file; the six scales of the published evaluation and its windows need seven.
 SIZES_KEPT = 12
 
@@ -114,14 +116,13 @@ def load_openvino(path: Path, precision: str, threads: int) -> Infer:
     with the size left open OpenVINO 2026.4 gives other numbers, of stdc1 so far off that every seventh pixel changes
     its class.
     """
-    model = _read_openvino(path)
-    compiled = _compile_openvino(model, path, precision, threads)
-    if not (compiled.input(0).partial_shape[2:].is_dynamic and _is_quantised(model)):
-        return _openvino_infer(compiled)
+    model, settings = _read_openvino(path), _openvino_settings(precision, threads)
+    if not (model.input(0).partial_shape[2:].is_dynamic and _is_quantised(model)):
+        return _openvino_infer(_compile_openvino(model, path, settings))
 
     @lru_cache(SIZES_KEPT)
     def of_size(height: int, width: int) -> Infer:
-        return _openvino_infer(_compile_openvino(model, path, precision, threads, (-1, 3, height, width)))
+        return _openvino_infer(_compile_openvino(model, path, settings, (-1, 3, height, width)))
 
     return lambda images: of_size(*images.shape[2:])(images)
 
@@ -139,39 +140,39 @@ def compile_openvino(path: Path, precision: str, threads: int, shape: tuple[int,
         ExportError: the package is missing, or the processor does not compute in that precision.
         CheckpointError: the file is damaged.
     """
-    return _compile_openvino(_read_openvino(path), path, precision, threads, shape)
+    return _compile_openvino(_read_openvino(path), path, _openvino_settings(precision, threads), shape)
 
 
 def _read_openvino(path: Path) -> Any:
-    openvino = require("openvino")
     try:
-        return openvino.Core().read_model(path)
+        return openvino_core().read_model(path)
     except RuntimeError as error:
         raise _unreadable(path, error) from None
 
 
-def _compile_openvino(
-    model: Any, path: Path, precision: str, threads: int, shape: tuple[int, ...] | None = None
-) -> Any:
-    core, wanted = require("openvino").Core(), {"fp32": "f32", "bf16": "bf16", "int8": "f32"}.get(precision)
+def _openvino_settings(precision: str, threads: int) -> dict[str, Any]:
+    wanted = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}.get(precision)
     if wanted is None:
         raise ExportError(f"openvino does not compute in {precision} on a CPU")
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "bf16" and "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise ExportError("this processor has no bf16 arithmetic")
-    settings = {
+    return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": wanted,
+        PRECISION: wanted,
     }
+
+
+def _compile_openvino(model: Any, path: Path, settings: dict[str, Any], shape: tuple[int, ...] | None = None) -> Any:
     try:
         if shape and model.is_dynamic():
             model = model.clone()
             model.reshape(list(shape))
-        compiled = core.compile_model(model, "CPU", settings)
+        compiled = openvino_core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise _unreadable(path, error) from None
-    used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    wanted, used = settings[PRECISION], compiled.get_property(PRECISION).get_type_name()
     if used != wanted:  # a hint may be overruled, and then the figure would carry the wrong name
         raise ExportError(f"openvino computes in {used} here, not in {wanted}")
     return compiled

@@ -11,6 +11,7 @@ import copy
 import importlib
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -151,3 +152,22 @@ def require(package: str) -> ModuleType:
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == package
         raise ExportError(f"{package} is not installed" if absent else f"{package} does not load: {error}") from None
+
+
+def openvino_core() -> Any:
+    """This process's one `openvino.Core`, which reads and compiles models.
+
+    Each Core that compiles for the CPU gives its thread a signal stack of its own and, when it goes, puts the one from
+    before back. Two that go in the order they came leave the thread on a stack that is no longer there, and the next
+    signal (Ctrl-C, the end of a loader's worker) ends the process with a segmentation fault; seen with OpenVINO 2026.4.
+
+    Raises:
+        ExportError: as `require`.
+    """
+    require("openvino")
+    return _openvino_core()
+
+
+@cache
+def _openvino_core() -> Any:
+    return require("openvino").Core()

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from segcore.deploy.calibration import Calibration
-from segcore.deploy.export import DTYPES, INPUT, DeployGraph, export_onnx, require
+from segcore.deploy.export import DTYPES, INPUT, DeployGraph, export_onnx, openvino_core, require
 from segcore.deploy.metadata import GraphShape
 from segcore.deploy.tensorrt import BuildSettings, Profile, build_engine
 from segcore.errors import ExportError
@@ -82,7 +82,7 @@ def write_openvino(draft: Draft, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         onnx = Path(folder) / "graph.onnx"
         _write_onnx(draft, onnx, "int8" if precision == "int8" else "fp32")
-        model = openvino.Core().read_model(onnx)
+        model = openvino_core().read_model(onnx)
         openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
 
 

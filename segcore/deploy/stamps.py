@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from segcore.deploy import metadata
-from segcore.deploy.export import require
+from segcore.deploy.export import openvino_core, require
 from segcore.deploy.metadata import GraphShape
 from segcore.errors import CheckpointError
 from segcore.files import sha256, write_json
@@ -71,7 +71,7 @@ def _stamp_openvino(path: Path, about: dict[str, Any], shape: GraphShape) -> Non
     about = {**about, metadata.WEIGHTS: sha256(path.with_suffix(".bin"))}
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         new = Path(folder) / path.name
-        model = openvino.Core().read_model(path)
+        model = openvino_core().read_model(path)
         model.set_rt_info(metadata.write(about, shape), metadata.KEY)
         openvino.save_model(model, new, compress_to_fp16=False)
         new.replace(path)  # the weights are as they were
@@ -82,7 +82,7 @@ def _read_openvino(path: Path) -> str | None:
     if not weights.is_file():
         raise CheckpointError(f"{weights}: no such file; it holds the weights of {path.name} and belongs beside it")
     try:
-        model = require("openvino").Core().read_model(path)
+        model = openvino_core().read_model(path)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise CheckpointError(f"{path}: damaged, or not an OpenVINO file ({reason})") from None

@@ -82,7 +82,7 @@ def test_openvino_compiles_an_int8_file_of_any_size_for_each_size(
     quantize_onnx(source, path, batches)
 
     def compiled(*arguments: object) -> object:
-        asked.extend(arguments[4:])
+        asked.extend(arguments[3:])
         return compile_it(*arguments)
 
     monkeypatch.setattr(backends, "_compile_openvino", compiled)

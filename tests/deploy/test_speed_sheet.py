@@ -177,7 +177,7 @@ def test_overruled_precision_is_not_claimed(net: nn.Module, tmp_path: Path, monk
             used = SimpleNamespace(get_type_name=lambda: "f32")
             return SimpleNamespace(get_property=lambda name: used)
 
-    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=Core))
+    monkeypatch.setattr(backends, "openvino_core", Core)
     monkeypatch.setattr(case_module, "export_onnx", lambda *arguments: None)
     case = Case(DeployGraph(net), (8, 8), 1, torch.device("cpu"), 1, tmp_path)
     with pytest.raises(ExportError, match="openvino computes in f32 here, not in bf16"):
