@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from segcore.errors import DataError, SegcoreError
 
@@ -97,12 +98,9 @@ def exclusive(path: Path, message: str) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
-        try:
-            # lockf and not flock: a lock of this process alone, which forked loaders do not keep after its death.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+        if not _lock(file):
             file.seek(0)
-            raise SegcoreError(f"{message} (process {file.read() or 'unknown'})") from None
+            raise SegcoreError(f"{message} (process {file.read() or 'unknown'})")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -113,12 +111,19 @@ def held(path: Path) -> bool:
     """Whether another process holds the lock of `exclusive`."""
     try:
         with open(path, "a", encoding="utf-8") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not _lock(file)
     except FileNotFoundError:  # nor the folder
         return False
+
+
+def _lock(file: TextIO) -> bool:
+    """Takes the lock, which the file's closing ends; False where another process has it."""
+    try:
+        # lockf and not flock: a lock of this process alone, which forked loaders do not keep after its death.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        return True
-    return False
+        return False
+    return True
 
 
 def explain(error: OSError, where: object = "") -> str:

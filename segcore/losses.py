@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +76,7 @@ def network_loss(
 def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE, scope: Scope = "global") -> Tensor:
     """Mean cross entropy of the valid pixels; 0 (and a warning) where there are none."""
     processes = _processes(scope)
-    losses = F.cross_entropy(_wide(logits), labels, ignore_index=ignore_index, reduction="none")
+    losses = _PixelLosses.apply(_wide(logits), labels, ignore_index)
     return _share_of_mean(losses.sum(), int(_sum((labels != ignore_index).sum(), processes)), processes)
 
 
@@ -107,7 +107,7 @@ def ohem_cross_entropy(
         Scalar mean; 0 for a batch without a valid pixel (with a warning if `valid`; there the reference gives NaN).
     """
     processes = _processes(scope)
-    losses = F.cross_entropy(_wide(logits), labels, ignore_index=ignore_index, reduction="none").flatten()
+    losses = _PixelLosses.apply(_wide(logits), labels, ignore_index).flatten()
     hard = losses > -math.log(threshold)
     counted = labels != ignore_index if min_kept == "valid" else torch.ones_like(labels)
     pixels, found = _sum(torch.stack([counted.sum(), hard.sum()]), processes).tolist()
@@ -147,6 +147,38 @@ def dice_losses(probabilities: Tensor, target: Tensor, smooth: float = 1.0) -> T
     """1 - (2 Σpt + smooth) / (Σp + Σt + smooth) of every image; N×1×H×W each -> N."""
     p, t = probabilities.flatten(1), target.flatten(1)
     return 1 - (2 * (p * t).sum(1) + smooth) / (p.sum(1) + t.sum(1) + smooth)
+
+
+class _PixelLosses(torch.autograd.Function):
+    """Cross entropy of every pixel, N×C×H×W and N×H×W -> N×H×W; values and gradients are those of F.cross_entropy.
+
+    That one keeps the logarithms of all probabilities until the backward pass, a second map of the logits' size for
+    every head while the network holds the most it ever does. Here they are computed once more then, image by image.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+        ctx.save_for_backward(logits, labels)
+        ctx.ignore_index = ignore_index
+        losses = logits.new_empty(labels.shape)
+        for image, label, loss in zip(logits, labels, losses, strict=True):
+            loss.copy_(_pixel_losses(image, label, ignore_index))
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor, None, None]:
+        logits, labels = ctx.saved_tensors
+        gradients = torch.empty_like(logits)
+        for image, label, weight, gradient in zip(logits, labels, weights, gradients, strict=True):
+            with torch.enable_grad():
+                image = image.detach().requires_grad_()
+                losses = _pixel_losses(image, label, ctx.ignore_index)
+            gradient.copy_(*torch.autograd.grad(losses, image, weight))
+        return gradients, None, None
+
+
+def _pixel_losses(image: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+    return F.cross_entropy(image[None], label[None], ignore_index=ignore_index, reduction="none")[0]
 
 
 def _wide(logits: Tensor) -> Tensor:

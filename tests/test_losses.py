@@ -86,6 +86,33 @@ def test_cross_entropy_is_torchs_mean_over_valid_pixels(inputs):
     assert cross_entropy(logits, labels).item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("size", [(32, 64), (17, 13)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_losses_and_gradients_are_torchs_to_the_last_bit(size, layout):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 19, *size, generator=generator).mul(5).contiguous(memory_format=layout).requires_grad_()
+    labels = torch.randint(0, 19, (3, *size), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < 0.2] = 255
+    labels[1] = 255
+    losses = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+    hard = losses > -math.log(0.2)
+    assert hard.sum() >= (labels != 255).sum() // 16
+    wanted = (losses * hard).sum() * (1 / int(hard.sum()))
+    wanted.backward()
+    gradient, logits.grad = logits.grad, None
+    found = ohem_cross_entropy(logits, labels, 0.2)
+    found.backward()
+    assert torch.equal(found, wanted) and torch.equal(logits.grad, gradient)
+
+
+def test_no_second_map_of_the_logits_size_is_kept_for_the_backward_pass(inputs):
+    logits, labels = inputs({"share": 0.5})
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda kept: kept):
+        ohem_cross_entropy(logits, labels)
+    assert {tensor.data_ptr() for tensor in kept if tensor.numel() >= logits.numel()} == {logits.data_ptr()}
+
+
 def test_heads_are_summed_each_with_its_own_hard_pixels(inputs):
     logits, labels = inputs({"share": 0.7})
     other = torch.randn_like(logits)
