@@ -197,8 +197,12 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def params() -> Params:
-    """params.yaml, checked. An empty section means its defaults."""
-    return validate(Params, {k: v for k, v in read_yaml(PARAMS).items() if v is not None}, str(PARAMS))
+    """params.yaml, checked. An empty section means its defaults, and `-S override.lr=`, which writes '', no value."""
+    content = {key: value for key, value in read_yaml(PARAMS).items() if value is not None}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            content[key] = {name: None if inner == "" else inner for name, inner in value.items()}
+    return validate(Params, content, str(PARAMS))
 
 
 def section(name: str, cls: type[T]) -> T:

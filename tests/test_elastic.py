@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -86,6 +87,14 @@ def test_a_killed_process_is_started_again_with_the_others_and_nothing_changes(s
 def test_an_error_is_said_once_and_starts_nothing_again(start, tmp_path):
     code, said = _end(start("tests.tiny_training", prepare(tmp_path), "cpu:2", "error:1:5"))
     assert code == 1 and said.count("x.png: cannot be read") == 1 and "started again" not in said
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu:2"])
+def test_an_error_in_a_loaders_process_ends_the_run(start, tmp_path, devices):
+    folder = prepare(tmp_path)
+    shutil.rmtree(folder / "images" / "train")
+    code, said = _end(start("tests.tiny_training", folder, devices))
+    assert code == 1 and said.count("no such file; mend the list or its root") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

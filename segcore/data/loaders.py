@@ -7,10 +7,13 @@ state to save.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from multiprocessing.synchronize import Event
 from typing import Literal, NamedTuple, Protocol
 
 import cv2
@@ -138,22 +141,28 @@ def training_batches(stream: Stream, positions: Sequence[list[range]], workers: 
         positions: for each iteration still to do, the stream's entries of each part; as many parts each time.
         workers: loader processes; 0 loads in this one.
     """
+    if not positions:
+        return
+    over = multiprocessing.Event()
     loader = DataLoader(
         stream,
         batch_sampler=[part for parts in positions for part in parts],
         num_workers=workers,
         collate_fn=stream.collate,
-        worker_init_fn=_serve,
+        worker_init_fn=partial(_serve, over),
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
     )
-    batches = iter(loader)
-    return zip(*[batches] * len(positions[0]), strict=True) if positions else iter(())
+    try:
+        yield from zip(*[iter(loader)] * len(positions[0]), strict=True)
+    finally:
+        over.set()
 
 
-def _serve(_: int) -> None:
-    # Ctrl-C and an agent's SIGTERM go to all processes of a group; the training ends this one when it has saved.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _serve(over: Event, _: int) -> None:
+    # Ctrl-C and an agent's SIGTERM go to all processes of a group; the training ends this one when it has saved. Once
+    # it is over SIGTERM means this process: multiprocessing ends so, and waits for, what an error left behind.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if over.is_set() else None)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import pipeline.resolve as module
 from pipeline.resolve import merge, resolve
-from pipeline.settings import Override, Params, read_yaml, stage, validate, write_yaml
+from pipeline.settings import Override, Params, params, read_yaml, stage, validate, write_yaml
 from segcore.errors import RecipeError
 
 
@@ -93,6 +93,12 @@ def test_every_section_that_has_code_carries_its_digest():
     digests = {name: section["code"] for name, section in resolved.items() if "code" in section}
     assert set(digests) == {"data", "weights", "train", "evaluate", "benchmark"}
     assert all(re.fullmatch("[0-9a-f]{16}", value) for value in digests.values()) and len(set(digests.values())) == 5
+
+
+def test_a_setting_that_was_emptied_on_the_command_line_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("model: stdc1\ndataset: camvid\noverride: {lr: '', iterations: 3}\nruntime:\n")
+    assert params() == Params("stdc1", "camvid", override=Override(iterations=3))
 
 
 def test_overrides_reach_their_section():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from pipeline.settings import Override, Params
 from pipeline.slurm import write_script
 from pipeline.sweep import DONE, FAILED, SKIPPED, STOPPED, Job, jobs_of
 from segcore.errors import RecipeError
-from tests.pipeline.conftest import Clone
+from tests.pipeline.conftest import PROJECT, Clone
 
 BASE = Params("bisenetv2", "minicity")
 # Takes a moment, tells what it was asked for and where it ran, and fails for seed 13. Seed 99 runs until it is stopped.
@@ -282,6 +283,8 @@ class TestForReal:
         assert "miou" in names and names - {"classes_averaged"} <= {"miou", "pixel_accuracy", "fps"}
 
     def test_the_table_has_means_over_both_seeds(self, swept):
+        (swept.folder / "docs").mkdir(exist_ok=True)
+        shutil.copy(PROJECT / "docs/networks.md", swept.folder / "docs")  # a page with tables, which clones here lack
         swept.python("-m", "pipeline.table")
         rows = pd.read_csv(swept.folder / "docs/results/table.csv").query("metric == 'miou' and key == 'ss'")
         rows = rows[rows.setting.isna() & (rows.dataset == "minicity")]  # other tests leave experiments there
